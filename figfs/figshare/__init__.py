@@ -1,0 +1,1 @@
+"""Speaks to Figshare; the only package of the mount that imports httpx."""

@@ -1,0 +1,1 @@
+"""From offsets to bytes: blocks, their cache, one open stored file."""

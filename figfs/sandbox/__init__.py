@@ -1,0 +1,1 @@
+"""A local Figshare. Shares no code with figfs.figshare, so one misreading cannot hide in both."""

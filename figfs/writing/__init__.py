@@ -1,0 +1,1 @@
+"""From written bytes to stored files: spool, journal, uploader."""
