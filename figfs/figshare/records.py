@@ -1,0 +1,370 @@
+"""What the API answers, as typed records. Reading them is lenient, because the real answers are.
+
+The API's description says little about null, and the real one (and other servers that speak it) sends ``null``,
+``""``, numbers as strings and dates without a zone (api.md §1, quirks L12). So every field is read by its type,
+from the one table ``_READERS`` below: what cannot be understood becomes the field's default. A field *without* a
+default is one that the record is useless without (an id, a part's offsets): lacking it is ``BadAnswer``.
+
+Times are POSIX seconds (a date without a zone is UTC), sizes bytes, ids what ``Id`` says. Unknown fields are
+ignored.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from figfs.errors import BadAnswer
+
+log = logging.getLogger(__name__)
+
+#: Figshare's ids are integers from 1; another server's may be strings. A numeric string is the integer.
+Id = int | str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records: made from parsed JSON by ``from_json``."""
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """The record in ``raw`` (parsed JSON). ``BadAnswer`` if it is no object or lacks what is required."""
+        if not isinstance(raw, Mapping):
+            raise BadAnswer(f"{cls.__name__} expected, got {_kind(raw)}")
+        values: dict[str, object] = {}
+        for name, key, required, read in _plan(cls):
+            value = read(raw.get(key))
+            if value is not None:
+                values[name] = value
+            elif required:
+                raise BadAnswer(f"{cls.__name__} without a usable {key}")
+        return cls(**values)
+
+
+class Account(Record, frozen=True, kw_only=True):
+    """``GET /account``. A quota of None is unknown, not unlimited."""
+
+    id: Id
+    user_id: Id | None = None
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    institution_id: Id | None = None
+    group_id: Id | None = None
+    quota: int | None = None
+    used_quota: int | None = None
+    used_quota_private: int | None = None
+    used_quota_public: int | None = None
+    maximum_file_size: int | None = None
+
+
+class File(Record, frozen=True, kw_only=True):
+    """A file of an article. It has no dates and no folder (api.md §2, File)."""
+
+    id: Id
+    name: str = ""
+    size: int = 0
+    size_known: bool = (
+        True  #: False: the server gave no size for a file it holds, so it cannot be read faithfully
+    )
+    is_link_only: bool = False  #: hosted elsewhere: size 0, ``download_url`` is the external URL
+    download_url: str = ""
+    supplied_md5: str = ""
+    computed_md5: str = ""
+    mimetype: str = ""
+    upload_url: str = ""
+    upload_token: str = ""
+    status: str = (
+        ""  #: created, ic_checking, moving_to_final, available (quirks U11); "" where the server has none
+    )
+    is_attached_to_public_version: bool | None = None
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        file = super().from_json(raw)
+        if file.size < 0 or (isinstance(raw, Mapping) and _number(raw.get("size")) is None):
+            return msgspec.structs.replace(file, size=0, size_known=file.is_link_only)
+        return file
+
+    @property
+    def md5(self) -> str:
+        """Lower-case hex: what Figshare computed, else what the client supplied, else "" (quirks L15)."""
+        return (self.computed_md5 or self.supplied_md5).strip().lower()
+
+
+class Article(Record, frozen=True, kw_only=True):
+    """An article as lists show it: no size, no status, no files."""
+
+    id: Id
+    title: str = ""
+    doi: str = ""
+    url: str = ""
+    url_public_html: str = ""
+    url_private_html: str = ""
+    defined_type_name: str = ""
+    created_date: float | None = None
+    modified_date: float | None = None
+    published_date: float | None = None
+    project_id: Id | None = None  #: only searches and details tell; None may also mean "not told"
+
+
+class ArticleDetails(Article, frozen=True, kw_only=True):
+    """``GET /account/articles/{id}``. ``files`` holds ten at most (quirks L5): page the files endpoint."""
+
+    status: str = ""  #: draft or public
+    is_public: bool = False
+    version: int | None = None
+    size: int | None = None
+    files: tuple[File, ...] = ()
+    folder_structure: dict[
+        str, str
+    ] = {}  #: file id (as a string) -> folder path, with or without a leading slash
+    is_embargoed: bool = False
+    embargo_type: str = ""
+    embargo_title: str = ""
+    embargo_reason: str = ""
+    is_confidential: bool = False
+    confidential_reason: str = ""
+    is_metadata_record: bool = False
+    has_linked_file: bool = False
+    download_disabled: bool = False
+    curation_status: str = ""
+    account_id: Id | None = None
+
+
+class Titled(Record, frozen=True, kw_only=True):
+    """A project or a collection. Institutions with item-type metadata put the title under ``fields``."""
+
+    id: Id
+    title: str = ""
+    url: str = ""
+    created_date: float | None = None
+    modified_date: float | None = None
+    published_date: float | None = None
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        record = super().from_json(raw)
+        fields = raw.get("fields") if isinstance(raw, Mapping) else None
+        if not record.title.strip() and isinstance(fields, Mapping):
+            title = _text(fields.get("title"))
+            if title:
+                return msgspec.structs.replace(record, title=title)
+        return record
+
+
+class Project(Titled, frozen=True, kw_only=True):
+    """A project of the account or shared with it. Quota and description come with the details only."""
+
+    role: str = ""  #: Owner, Collaborator, Viewer
+    storage: str = ""  #: individual, group
+    description: str = ""
+    group_id: Id | None = None
+    account_id: Id | None = None
+    quota: int | None = None
+    used_quota: int | None = None
+    used_quota_private: int | None = None
+    used_quota_public: int | None = None
+
+
+class Collection(Titled, frozen=True, kw_only=True):
+    """A collection. Lists carry no created or modified date (api.md §2)."""
+
+    doi: str = ""
+    description: str = ""
+    articles_count: int | None = None
+    public: bool | None = None
+    version: int | None = None
+
+
+class Part(Record, frozen=True, kw_only=True, rename="camel"):
+    """One part of an upload: bytes from ``start_offset`` to ``end_offset``, both included."""
+
+    part_no: int
+    start_offset: int
+    end_offset: int
+    status: str = ""  #: PENDING, COMPLETE
+    locked: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.end_offset - self.start_offset + 1
+
+
+class Upload(Record, frozen=True, kw_only=True):
+    """``GET upload_url``: how the server cut the file into parts, and which of them it has."""
+
+    token: str = ""
+    name: str = ""
+    size: int | None = None
+    md5: str = ""
+    status: str = ""  #: PENDING, COMPLETED, ABORTED
+    parts: tuple[Part, ...] = ()
+
+
+class Location(Record, frozen=True, kw_only=True):
+    """What a POST that makes something answers: often only a URL."""
+
+    entity_id: Id | None = None
+    location: str = ""
+
+    @property
+    def id(self) -> Id:
+        """``entity_id``, else the last path segment of ``location``. ``BadAnswer`` if there is neither."""
+        found = self.entity_id
+        if found is None:
+            path = self.location.split("?")[0].split("#")[0].rstrip("/")
+            last = path.rpartition("/")[2]
+            found = (
+                _id(last) if any(c.isdigit() for c in last) else None
+            )  # not the "articles" of ``…/articles``
+        if found is None:
+            raise BadAnswer("the answer does not tell the new id")
+        return found
+
+
+R = TypeVar("R", bound=Record)
+
+
+def decode(body: bytes) -> Any:
+    """Parsed JSON of ``body``; raises ``BadAnswer`` if it is none.
+
+    Python's own parser is the second try: it takes a lone surrogate, which would else cost 1000 titles.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadAnswer("the answer is not JSON") from None
+
+
+def records(cls: type[R], raw: object) -> list[R]:
+    """The records of a listing. One without a usable id is left out, with one warning for all of them.
+
+    Raises ``BadAnswer`` if ``raw`` (parsed JSON) is no list.
+    """
+    if not isinstance(raw, list):
+        raise BadAnswer(f"a list of {cls.__name__} expected, got {_kind(raw)}")
+    found: list[R] = []
+    skipped = 0
+    for item in raw:
+        try:
+            found.append(cls.from_json(item))
+        except BadAnswer:
+            skipped += 1
+    if skipped:
+        log.warning(
+            "%d of %d entries in a list of %s have no usable id: left out", skipped, len(raw), cls.__name__
+        )
+    return found
+
+
+# One reader for each type of field: the value, or None for "not there or not to be understood".
+
+
+def _id(value: object) -> Id | None:
+    if isinstance(value, str):
+        value = (_text(value) or "").strip()
+        if value.isascii() and value.isdigit() and len(value) < 20:
+            value = int(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if value >= 1 else None  # 0 stands for "none", in project_id for example
+    if isinstance(value, str):
+        # An id becomes a segment of a URL's path: "." and ".." would change the path even when quoted.
+        return value if value.strip(".") else None
+    return None
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # a lone surrogate
+            value = value.encode("utf-8", "replace").decode()
+        return value or None
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.strip().lstrip("+-").isdigit() else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) else None
+    return value if isinstance(value, int) else None
+
+
+def _time(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if abs(value) < 1e11 else None  # beyond the year 5000: no seconds
+    if not isinstance(value, str):
+        return None
+    try:
+        date = datetime.datetime.fromisoformat(value.strip())
+        return (date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _flag(value: object) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, (bool, int, float)) else None
+
+
+def _files(value: object) -> tuple[File, ...] | None:
+    return tuple(records(File, value)) if isinstance(value, list) else None
+
+
+def _parts(value: object) -> tuple[Part, ...] | None:
+    return tuple(Part.from_json(part) for part in value) if isinstance(value, list) else None
+
+
+def _folders(value: object) -> dict[str, str] | None:
+    if not isinstance(value, Mapping):
+        return None  # a server written in PHP sends [] for an empty mapping
+    return {str(file_id): path for file_id, path in value.items() if isinstance(path, str)}
+
+
+_READERS: dict[object, Callable[[Any], object]] = {
+    Id: _id,
+    Id | None: _id,
+    str: _text,
+    int: _number,
+    int | None: _number,
+    float | None: _time,  # every fraction in these records is a time
+    bool: _flag,
+    bool | None: _flag,
+    tuple[File, ...]: _files,
+    tuple[Part, ...]: _parts,
+    dict[str, str]: _folders,
+}
+
+
+@functools.cache
+def _plan(cls: type[Record]) -> tuple[tuple[str, str, bool, Callable[[Any], object]], ...]:
+    """Of each field: name, key in JSON, whether required, reader. Cached: finding out costs more than reading."""
+    fields = msgspec.structs.fields(cls)
+    return tuple((field.name, field.encode_name, field.required, _READERS[field.type]) for field in fields)
+
+
+def _kind(raw: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", type(None): "nothing", bool: "a truth value"}
+    return names.get(type(raw), "a number")
