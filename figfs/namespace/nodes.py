@@ -1,0 +1,246 @@
+"""Nodes: anything with an inode number, and where its number comes from. No input or output here.
+
+A node is told apart by its ``Key``: what it is and Figshare's id of it. The inode number derives from the key, so it is
+the same after a remount (backup tools and ``rsync -H`` compare them). ``tree.py`` owns the nodes; ``openfiles.py`` and
+``filesystem.py`` read and change the fields marked so.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import itertools
+import math
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+
+ROOT_INODE = 1
+
+
+class Kind(enum.IntEnum):
+    """What a node is. The value is part of every inode number: never renumber."""
+
+    ROOT = 1
+    ARTICLES = 2
+    PROJECTS = 3
+    COLLECTIONS = 4
+    PROJECT = 5
+    ARTICLE = 6
+    FOLDER = 7
+    COLLECTION = 8
+    FILE = 9  #: a stored file
+    PENDING = 10  #: a file only this machine has yet
+    LINK = 11  #: a file Figshare only links to
+    MEMBER = 12  #: an article's place in a collection, a symlink
+
+
+class Key(NamedTuple):
+    """Identity of a node: for a folder the id is ``<article>/<path>``, for a member ``<collection>/<article>``."""
+
+    kind: Kind
+    id: Id
+
+    def __str__(self) -> str:
+        return f"{self.kind.name.lower()}:{self.id}"
+
+
+_ID_BITS = 55  # 8 bits of kind above them; the top bit stays clear, for programs that read ino_t as signed
+
+
+def inode_of(key: Key) -> int:
+    """The inode number that ``key`` has wherever it is free: kind, then the id, or 54 bits of its hash."""
+    if key.kind is Kind.ROOT:
+        return ROOT_INODE
+    if isinstance(key.id, int) and 0 <= key.id < 1 << (_ID_BITS - 1):
+        low = key.id
+    else:
+        digest = hashlib.blake2b(str(key.id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        low = (int.from_bytes(digest, "big") >> 10) | 1 << (_ID_BITS - 1)
+    return (key.kind << _ID_BITS) | low
+
+
+class Node:
+    """One thing with an inode number.
+
+    Invariant: ``parent.children[name] is self`` while attached; ``parent is None`` once detached (removed or replaced),
+    when open handles and the kernel may still hold it.
+    """
+
+    __slots__ = (
+        "atime_ns",
+        "changed_at",
+        "ctime_ns",
+        "inode",
+        "key",
+        "lookups",
+        "mode",
+        "mtime_ns",
+        "name",
+        "parent",
+        "remote_time_ns",
+    )
+
+    file_type = stat.S_IFREG
+    default_mode = 0o644
+
+    def __init__(self, key: Key, inode: int) -> None:
+        self.key = key
+        self.inode = inode
+        self.parent: Container | None = None
+        self.name = ""
+        self.lookups = 0  #: references the kernel holds
+        self.mode: int | None = None  #: permission bits a program has set, else None
+        self.mtime_ns: int | None = None  #: times a program has set
+        self.atime_ns: int | None = None
+        self.ctime_ns: int | None = None
+        self.remote_time_ns = 0  #: the best date Figshare has for it
+        #: Trio's clock when its name or place was last decided here: a listing that began earlier is not believed about
+        #: it. Infinite while Figshare does not know of it yet.
+        self.changed_at = -math.inf
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def path(self) -> str:
+        """Path below the mount point, for logs."""
+        parts: list[str] = []
+        node: Node | None = self
+        while node is not None and node.key.kind is not Kind.ROOT:
+            parts.append(node.name or "?")
+            node = node.parent
+        return "/" + "/".join(reversed(parts))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.key} {self.name!r} inode={self.inode}>"
+
+
+class Container(Node):
+    """What shows as a directory. Its listing belongs to ``lister``: itself, or for a folder its article."""
+
+    __slots__ = ("children", "local", "made", "record", "status")
+
+    file_type = stat.S_IFDIR
+    default_mode = 0o755
+
+    def __init__(self, key: Key, inode: int) -> None:
+        super().__init__(key, inode)
+        self.children: dict[str, Node] = {}
+        self.record: Article | ArticleDetails | Project | Collection | None = None
+        self.status = ListingStatus()
+        self.made = False  #: a folder made here: it stays though no file of Figshare's is in it
+        self.local = False  #: a folder whose files are never uploaded from there (``.~tmp~``)
+
+    @property
+    def kind(self) -> Kind:
+        return self.key.kind
+
+    @property
+    def lister(self) -> Container:
+        node: Container = self
+        while node.kind is Kind.FOLDER and node.parent is not None:
+            node = node.parent
+        return node
+
+    @property
+    def folder(self) -> tuple[str, ...]:
+        """The folder's path inside its article; empty for the article itself."""
+        parts: list[str] = []
+        node: Container = self
+        while node.kind is Kind.FOLDER and node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        return tuple(reversed(parts))
+
+    @property
+    def is_published(self) -> bool:
+        record = self.record
+        return isinstance(record, ArticleDetails) and record.is_public
+
+    def descendants(self) -> Iterator[Node]:
+        for child in self.children.values():
+            yield child
+            if isinstance(child, Container):
+                yield from child.descendants()
+
+
+class ListingStatus:
+    """How fresh a container's listing is. Times are Trio's clock, seconds."""
+
+    __slots__ = ("failed_at", "failure", "listed_at")
+
+    def __init__(self) -> None:
+        self.listed_at: float | None = None  #: start of the request whose answer is shown; None: never listed
+        self.failed_at: float | None = None
+        self.failure: Exception | None = None  #: why the last attempt failed, if it did
+
+class FileNode(Node):
+    """A regular file: ``stored`` is what Figshare has of it, ``local_size`` is set while this machine has other bytes."""
+
+    __slots__ = ("local_size", "replaces", "stored", "stored_in")
+
+    def __init__(self, key: Key, inode: int) -> None:
+        super().__init__(key, inode)
+        self.stored: File | None = None
+        self.stored_in: tuple[Id, str] | None = None  #: article id and folder path of ``stored``
+        self.local_size: int | None = None
+        self.replaces: dict[Id, Id] = {}  #: stored file -> its article: to be deleted once this file is stored
+
+    @property
+    def size(self) -> int:
+        if self.local_size is not None:
+            return self.local_size
+        return self.stored.size if self.stored is not None else 0
+
+
+class LinkNode(Node):
+    """A symlink: a linked file (its URL), or a collection's member (the article's place in this mount)."""
+
+    __slots__ = ("stored", "stored_in", "target")
+
+    file_type = stat.S_IFLNK
+    default_mode = 0o777
+
+    def __init__(self, key: Key, inode: int) -> None:
+        super().__init__(key, inode)
+        self.target = ""
+        self.stored: File | None = None
+        self.stored_in: tuple[Id, str] | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.target.encode("utf-8", "surrogateescape"))
+
+
+_pending_ids = itertools.count(1)
+
+
+def new_pending_key() -> Key:
+    """A key for a file only this machine has; unique in this process."""
+    return Key(Kind.PENDING, next(_pending_ids))
+
+
+CONTAINERS = frozenset(
+    {
+        Kind.ROOT,
+        Kind.ARTICLES,
+        Kind.PROJECTS,
+        Kind.COLLECTIONS,
+        Kind.PROJECT,
+        Kind.ARTICLE,
+        Kind.FOLDER,
+        Kind.COLLECTION,
+    }
+)
+
+
+def make_node(key: Key, inode: int) -> Node:
+    """The node class that belongs to ``key``."""
+    if key.kind in CONTAINERS:
+        return Container(key, inode)
+    if key.kind in (Kind.LINK, Kind.MEMBER):
+        return LinkNode(key, inode)
+    return FileNode(key, inode)

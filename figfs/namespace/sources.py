@@ -1,0 +1,137 @@
+"""What Figshare has in a container: one function a kind of container, each a handful of requests, as ``Entry`` records.
+
+No state and no decisions about names: ``tree.py`` asks here and merges the answer into the nodes it holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from figfs.errors import Forbidden, NotFound
+from figfs.figshare import articles, collections, files, projects
+from figfs.figshare.client import Client
+from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+from figfs.namespace import naming
+from figfs.namespace.nodes import Container, Key, Kind
+
+#: ``GET /account/articles/{id}`` shows ten files at most (api.md §2), so fewer are all of them: one request saved for
+#: most articles (median 1 file, quirks §6).
+FILES_IN_DETAILS = 10
+
+#: Files being assembled, or never completed, are not readable (quirks U11, U14). ``moving_to_final`` can be where a file
+#: stays for good, with its MD5 computed: then it is shown.
+UNFINISHED = frozenset({"created", "ic_checking", "aborted"})
+
+LINK_SCHEMES = ("http://", "https://", "ftp://")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in a container: what it is, its legal name before duplicates are told apart, its folder, its record."""
+
+    key: Key
+    base: str
+    record: Article | Project | Collection | File
+    time: float  #: POSIX seconds, 0 if Figshare has none
+    folder: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contents:
+    """A listing: the entries, for an article also its details."""
+
+    entries: list[Entry]
+    details: ArticleDetails | None = None
+
+
+def _time(*dates: float | None) -> float:
+    return next((date for date in dates if date is not None), 0.0)
+
+
+def article_entry(article: Article) -> Entry:
+    """The entry of an article among others."""
+    time = _time(article.modified_date, article.published_date, article.created_date)
+    return Entry(Key(Kind.ARTICLE, article.id), naming.name_from_title(article.title), article, time)
+
+
+def project_entry(project: Project) -> Entry:
+    time = _time(project.modified_date, project.published_date, project.created_date)
+    return Entry(Key(Kind.PROJECT, project.id), naming.name_from_title(project.title), project, time)
+
+
+def collection_entry(collection: Collection) -> Entry:
+    time = _time(collection.modified_date, collection.published_date, collection.created_date)
+    return Entry(Key(Kind.COLLECTION, collection.id), naming.name_from_title(collection.title), collection, time)
+
+
+async def own_articles(client: Client) -> list[Entry]:
+    """Every own article; whether those in projects are among them is not documented (api.md §3)."""
+    return [article_entry(article) for article in await articles.list_own(client)]
+
+
+async def own_projects(client: Client) -> list[Entry]:
+    return [project_entry(project) for project in await projects.list_own(client)]
+
+
+async def own_collections(client: Client) -> list[Entry]:
+    return [collection_entry(collection) for collection in await collections.list_own(client)]
+
+
+async def project_articles(client: Client, project_id: Id) -> list[Entry]:
+    return [article_entry(article) for article in await projects.list_articles(client, project_id)]
+
+
+async def collection_articles(client: Client, collection_id: Id) -> list[Entry]:
+    """Its articles, keyed as members of this collection: they are links, the articles live elsewhere."""
+    return [
+        dataclasses.replace(article_entry(article), key=Key(Kind.MEMBER, f"{collection_id}/{article.id}"))
+        for article in await collections.list_articles(client, collection_id)
+    ]
+
+
+async def article_files(client: Client, article: Container) -> Contents:
+    """The files of an article, in their folders, and its details. One request, or two for ten files and more."""
+    article_id = article.key.id
+    project = article.parent
+    if project is not None and project.kind is Kind.PROJECT:
+        # A collaborator's article is not under /account/articles: 403 or 404 there (api.md §4).
+        details = await projects.get_article(client, project.key.id, article_id)
+    else:
+        details = await articles.get(client, article_id)
+    listed = list(details.files)
+    if len(listed) >= FILES_IN_DETAILS:
+        try:
+            listed = await files.list_files(client, article_id)
+        except (Forbidden, NotFound):
+            if project is None or project.kind is not Kind.PROJECT:
+                raise
+            listed = await projects.list_files(client, project.key.id, article_id)
+    date = _time(details.modified_date, details.published_date, details.created_date)
+    entries = [
+        entry
+        for file in listed
+        if (entry := _file_entry(file, details.folder_structure.get(str(file.id), ""), date)) is not None
+    ]
+    return Contents(entries, details)
+
+
+def _file_entry(file: File, folder_path: str, time: float) -> Entry | None:
+    """The entry of a file; None for what must not be shown (unfinished uploads, links of odd schemes)."""
+    folder = naming.split_folder_path(folder_path)
+    base = naming.name_from_filename(file.name)
+    if file.is_link_only:
+        if not file.download_url.lower().startswith(LINK_SCHEMES):
+            return None
+        if not file.name:  # quirks D14: links often have no name
+            base = naming.name_from_filename(file.download_url.rstrip("/").rsplit("/", 1)[-1])
+        return Entry(Key(Kind.LINK, file.id), base, file, time, folder)
+    if not is_finished(file):
+        return None
+    return Entry(Key(Kind.FILE, file.id), base, file, time, folder)
+
+
+def is_finished(file: File) -> bool:
+    """Whether Figshare holds all of the file (quirks U11); a server that gives no status is believed."""
+    if file.status in UNFINISHED:
+        return False
+    return file.status != "moving_to_final" or bool(file.computed_md5)

@@ -1,0 +1,173 @@
+"""Spool files: the local bytes of a file that is being written, or that Figshare does not have yet.
+
+A spool file is sparse and of the file's own offsets, so any order of writes is cheap (a 1 KB write is one ``pwrite``). Over
+a stored file it is an *overlay*: what has not been written here still comes from Figshare, and is filled in when the
+file is sealed for upload. Disk calls run in the event loop where they only touch the page cache (``pwrite``, ``pread`` of
+at most 1 MiB), and in a thread where they may wait for the disk (``fsync``, hashing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+#: Bytes of [start, end) of the stored file under an overlay.
+ReadBase = Callable[[int, int], Awaitable[bytes]]
+
+CHUNK = 1 << 20  # large enough that a call costs little beside the copying, small enough not to stall the loop
+
+
+class Intervals:
+    """A set of offsets, kept as sorted, disjoint, non-touching [start, end) pairs."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[int, int]] = []
+
+    def add(self, start: int, end: int) -> None:
+        if start >= end:
+            return
+        pairs = self._pairs
+        if pairs and pairs[-1][0] <= start <= pairs[-1][1]:  # sequential writing, the usual case
+            pairs[-1] = (pairs[-1][0], max(pairs[-1][1], end))
+            return
+        kept: list[tuple[int, int]] = []
+        for low, high in pairs:
+            if high < start or low > end:
+                kept.append((low, high))
+            else:
+                start, end = min(start, low), max(end, high)
+        kept.append((start, end))
+        kept.sort()
+        self._pairs = kept
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of [start, end) that are not in the set, in order."""
+        gaps: list[tuple[int, int]] = []
+        for low, high in self._pairs:
+            if high <= start:
+                continue
+            if low >= end:
+                break
+            if low > start:
+                gaps.append((start, low))
+            start = max(start, high)
+        if start < end:
+            gaps.append((start, end))
+        return gaps
+
+
+class SpoolFile:
+    """One spool file, open. ``base_size`` bytes of a stored file lie under it, read by ``read_base`` where not written.
+
+    Not shared between threads; every method but the async ones runs without a checkpoint.
+    """
+
+    def __init__(self, path: Path, *, base_size: int = 0, read_base: ReadBase | None = None) -> None:
+        self.path = path
+        self.size = base_size
+        self._base_size = base_size if read_base is not None else 0
+        self._read_base = read_base
+        self._present = Intervals()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if base_size:
+            os.ftruncate(self._fd, base_size)
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Write all of ``data``. Raises what the disk raises (``ENOSPC``, ``EDQUOT``, ``EIO``); then nothing counts as written."""
+        view, position = memoryview(data), offset
+        while view:
+            written = os.pwrite(self._fd, view, position)
+            view, position = view[written:], position + written
+        self._present.add(offset, position)
+        self.size = max(self.size, position)
+        return len(data)
+
+    def truncate(self, size: int) -> None:
+        """Cut, or lengthen with zeros."""
+        os.ftruncate(self._fd, size)
+        self._base_size = min(self._base_size, size)
+        self.size = size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes, fewer only at the end. Raises ``RemoteError`` if bytes of the stored file cannot be had."""
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        await self._fill(offset, end)
+        return os.pread(self._fd, end - offset, offset)
+
+    async def _fill(self, start: int, end: int) -> None:
+        """Fetch what is missing of [start, end) from the stored file."""
+        if self._read_base is None:
+            return
+        for low, high in self._present.missing(start, min(end, self._base_size)):
+            for position in range(low, high, CHUNK):
+                data = await self._read_base(position, min(position + CHUNK, high))
+                # Written here or cut off meanwhile? Then that is newer. No await until the bytes are in place.
+                for fresh_low, fresh_high in self._present.missing(
+                    position, min(position + len(data), self._base_size)
+                ):
+                    os.pwrite(self._fd, data[fresh_low - position : fresh_high - position], fresh_low)
+                    self._present.add(fresh_low, fresh_high)
+
+    async def seal(self) -> str:
+        """Complete the file from the stored one, put it on disk for good, and return its MD5 (hex).
+
+        The caller sees to it that nobody writes meanwhile, or seals again.
+        """
+        await self._fill(0, self.size)
+        return await trio.to_thread.run_sync(self._sync_and_hash)
+
+    def _sync_and_hash(self) -> str:
+        digest = hashlib.md5(usedforsecurity=False)
+        position = 0
+        while chunk := os.pread(self._fd, CHUNK, position):
+            digest.update(chunk)
+            position += len(chunk)
+        os.fsync(self._fd)
+        return digest.hexdigest()
+
+    async def sync(self) -> None:
+        """What has been written is on this disk when this returns."""
+        await trio.to_thread.run_sync(os.fsync, self._fd)
+
+    def close(self, *, delete: bool) -> None:
+        """Close, and with ``delete`` remove the file: only when Figshare has its bytes, or nobody wants them."""
+        os.close(self._fd)
+        if delete:
+            self.path.unlink(missing_ok=True)
+
+
+async def read_chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    """Bytes [start, end) of a sealed spool file, in chunks, read in a thread. ``OSError`` if the file is shorter."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        position = start
+        while position < end:
+            chunk = await trio.to_thread.run_sync(os.pread, descriptor, min(CHUNK, end - position), position)
+            if not chunk:
+                raise OSError(f"{path.name} ends at {position}, {end} expected")
+            position += len(chunk)
+            yield chunk
+    finally:
+        os.close(descriptor)
+
+
+class Spool:
+    """The directory of spool files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        taken = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+        self._next = max(taken, default=0) + 1
+
+    def create(self, *, base_size: int = 0, read_base: ReadBase | None = None) -> SpoolFile:
+        """A new, empty spool file, or an overlay over ``base_size`` bytes. ``OSError`` when the disk refuses."""
+        path = self.directory / str(self._next)
+        self._next += 1
+        return SpoolFile(path, base_size=base_size, read_base=read_base)
