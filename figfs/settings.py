@@ -1,16 +1,25 @@
-"""All that can be configured, read once. ``mount.py`` unpacks a ``Settings``; no other part sees one whole."""
+"""All that can be configured, read once. ``mount.py`` unpacks a ``Settings``; no other part sees one whole.
+
+``options.py`` makes a ``Settings`` from flags, ``-o``, environment and file; the token has its own ways.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+
+import platformdirs
+
+from figfs.errors import ConfigurationError
 
 DEFAULT_API = "https://api.figshare.com/v2"
 
 
 class Token:
-    """A secret that no repr, log line, format string or pickle shows. ``reveal()`` is called where it is sent."""
+    """A secret that no repr, log line or pickle shows. ``reveal()`` is called where it is sent."""
 
     __slots__ = ("_value",)
 
@@ -50,7 +59,9 @@ class Settings:
     dir_timeout: float = 60.0  #: how long a listing is taken as fresh
     op_timeout: float = 30.0  #: deadline of every other file system operation
     unmount_timeout: float = 60.0  #: how long an unmount waits for uploads
-    grace: float = 5.0  #: how long a delete or rename of a stored file can be undone locally before it is sent
+    grace: float = (
+        5.0  #: how long a delete or rename of a stored file can be undone locally before it is sent
+    )
     read_only: bool = False
     allow_other: bool = False
     uid: int = dataclasses.field(default_factory=os.getuid)
@@ -58,3 +69,78 @@ class Settings:
     umask: int = 0o022
     fsname: str = "figshare"
     fuse_options: tuple[str, ...] = ()  #: further options for libfuse, as they are
+
+
+# ---- where the token comes from ----------------------------------------------------------------------
+
+
+def config_dir() -> Path:
+    """``$XDG_CONFIG_HOME/figfs``: where config.toml and the token of ``figfs login`` are."""
+    return platformdirs.user_config_path("figfs")
+
+
+def token_file(directory: Path | None = None) -> Path:
+    """The file in which ``figfs login`` keeps the token; ``directory`` is ``config_dir()`` unless given."""
+    return (directory or config_dir()) / "token"
+
+
+def find_token(
+    *,
+    named: Path | None = None,
+    configured: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> tuple[Token, str]:
+    """The token, and where it was found.
+
+    Looked for in this order: ``named``, the file that a flag, ``-o`` or the environment names;
+    ``FIGFS_TOKEN``; ``configured``, the file that config.toml names; the systemd credential ``figfs-token``;
+    the file of ``figfs login``, which nobody but its owner may be able to read. Raises ConfigurationError
+    with what to do; its text never holds the token.
+    """
+    if named is not None:
+        return _token_in(named), str(named)
+    if text := environ.get("FIGFS_TOKEN"):
+        return check_token(text, "FIGFS_TOKEN"), "FIGFS_TOKEN"
+    if configured is not None:
+        return _token_in(configured), str(configured)
+    if credentials := environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(credentials) / "figfs-token"
+        if credential.exists():
+            return _token_in(credential), str(credential)
+    kept = token_file(directory)
+    try:
+        mode = kept.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise ConfigurationError(
+            "no token: run 'figfs login', or give --token-file FILE or FIGFS_TOKEN"
+        ) from exc
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the token in {kept}: {exc.strerror}") from exc
+    if mode & 0o077:
+        raise ConfigurationError(f"others can read the token in {kept}: run 'chmod 600 {kept}'")
+    return _token_in(kept), str(kept)
+
+
+def _token_in(path: Path) -> Token:
+    try:
+        text = path.read_bytes().decode("ascii", errors="replace")
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read the token in {path}: {exc.strerror}") from exc
+    return check_token(text, str(path))
+
+
+def check_token(text: str, origin: str) -> Token:
+    """A token from text as it was read: white space around it is taken off, anything odd within is refused.
+
+    A control character or a line break would end up in an HTTP header. Raises ConfigurationError naming
+    ``origin``, never the text.
+    """
+    text = text.strip()
+    if not text:
+        raise ConfigurationError(f"the token in {origin} is empty: run 'figfs login'")
+    if re.fullmatch(r"[\x21-\x7e]+", text) is None:
+        raise ConfigurationError(
+            f"the token in {origin} has a space, a line break or other odd characters in it: copy it again"
+        )
+    return Token(text)

@@ -1,0 +1,79 @@
+"""Where the log goes, and that the token is not in it. Set up once, by the command line."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+import platformdirs
+
+from figfs.errors import ConfigurationError
+from figfs.settings import Token
+
+#: Their lines speak of connections, with URLs that are signed; nobody who mounts a file system needs them.
+_LIBRARIES = ("httpx", "httpcore", "hpack", "hypercorn", "trio")
+
+
+def redact(text: str, token: Token | None) -> str:
+    """``text`` with ``***`` in the place of the token."""
+    return text if token is None else text.replace(token.reveal(), "***")
+
+
+class _Formatter(logging.Formatter):
+    """Takes the token out of the finished line, so that no message, argument or traceback can bring it in.
+
+    Belt and braces: no part of figfs logs it. A formatter and not a filter, since a filter sees the pieces
+    only.
+    """
+
+    def __init__(self, pattern: str, token: Token | None) -> None:
+        super().__init__(pattern)
+        self._token = token
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record), self._token)
+
+
+def configure(
+    level: str,
+    *,
+    token: Token | None = None,
+    file: Path | None = None,
+    background: bool = False,
+    syslog: Path = Path("/dev/log"),
+    state_dir: Path | None = None,
+) -> logging.Handler:
+    """Send the log to ``file`` if given, else to stderr, or for a background process to syslog or, where
+    there is none, to ``figfs.log`` in the state directory. ``level``: one of ``options.LOG_LEVELS``.
+
+    Returns the handler, which is on the root logger. Raises ConfigurationError if the file cannot be written.
+    """
+    handler: logging.Handler
+    pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    if file is None and not background:
+        handler = logging.StreamHandler()
+        pattern = "%(levelname)s %(name)s: %(message)s"
+    elif file is None and syslog.is_socket():
+        handler = logging.handlers.SysLogHandler(
+            address=str(syslog), facility=logging.handlers.SysLogHandler.LOG_DAEMON
+        )
+        pattern = "figfs[%(process)d]: %(levelname)s %(name)s: %(message)s"
+    else:
+        handler = _file_handler(file or (state_dir or platformdirs.user_state_path("figfs")) / "figfs.log")
+    handler.setFormatter(_Formatter(pattern, token))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return handler
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Opens the file anew when logrotate has moved it.
+        return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError(f"cannot write the log to {path}: {exc.strerror}") from exc
