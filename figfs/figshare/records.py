@@ -1,9 +1,10 @@
 """What the API answers, as typed records. Reading them is lenient, because the real answers are.
 
-The API's description says little about null, and the real one (and other servers that speak it) sends ``null``,
-``""``, numbers as strings and dates without a zone (api.md §1, quirks L12). So every field is read by its type,
-from the one table ``_READERS`` below: what cannot be understood becomes the field's default. A field *without* a
-default is one that the record is useless without (an id, a part's offsets): lacking it is ``BadAnswer``.
+The API's description says little about null, and the real one (and other servers that speak it) sends null,
+``""``, numbers as strings and dates without a zone (api.md §1, quirks L12). So every field is read by its
+type, from the one table ``_READERS`` below: what cannot be understood becomes the field's default. A field
+*without* a default is one that the record is useless without (an id, a part's offsets): lacking it is
+``BadAnswer``.
 
 Times are POSIX seconds (a date without a zone is UTC), sizes bytes, ids what ``Id`` says. Unknown fields are
 ignored.
@@ -47,10 +48,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**values)
 
 
-class Account(Record, frozen=True, kw_only=True):
-    """``GET /account``. A quota of None is unknown, not unlimited."""
+class Item(Record, frozen=True, kw_only=True):
+    """What listings consist of."""
 
     id: Id
+
+
+class Account(Item, frozen=True, kw_only=True):
+    """``GET /account``. A quota of None is unknown, not unlimited."""
+
     user_id: Id | None = None
     email: str = ""
     first_name: str = ""
@@ -64,10 +70,9 @@ class Account(Record, frozen=True, kw_only=True):
     maximum_file_size: int | None = None
 
 
-class File(Record, frozen=True, kw_only=True):
+class File(Item, frozen=True, kw_only=True):
     """A file of an article. It has no dates and no folder (api.md §2, File)."""
 
-    id: Id
     name: str = ""
     size: int = 0
     size_known: bool = (
@@ -98,10 +103,9 @@ class File(Record, frozen=True, kw_only=True):
         return (self.computed_md5 or self.supplied_md5).strip().lower()
 
 
-class Article(Record, frozen=True, kw_only=True):
+class Article(Item, frozen=True, kw_only=True):
     """An article as lists show it: no size, no status, no files."""
 
-    id: Id
     title: str = ""
     doi: str = ""
     url: str = ""
@@ -138,10 +142,9 @@ class ArticleDetails(Article, frozen=True, kw_only=True):
     account_id: Id | None = None
 
 
-class Titled(Record, frozen=True, kw_only=True):
+class Titled(Item, frozen=True, kw_only=True):
     """A project or a collection. Institutions with item-type metadata put the title under ``fields``."""
 
-    id: Id
     title: str = ""
     url: str = ""
     created_date: float | None = None
@@ -232,6 +235,11 @@ class Location(Record, frozen=True, kw_only=True):
 R = TypeVar("R", bound=Record)
 
 
+def id_order(id: Id) -> tuple[bool, int, str]:
+    """Sort key for ids: integers by value, before strings. Figshare's ids grow with time."""
+    return (False, id, "") if isinstance(id, int) else (True, 0, id)
+
+
 def decode(body: bytes) -> Any:
     """Parsed JSON of ``body``; raises ``BadAnswer`` if it is none.
 
@@ -247,7 +255,7 @@ def decode(body: bytes) -> Any:
         raise BadAnswer("the answer is not JSON") from None
 
 
-def records(cls: type[R], raw: object) -> list[R]:
+def read_list(cls: type[R], raw: object) -> list[R]:
     """The records of a listing. One without a usable id is left out, with one warning for all of them.
 
     Raises ``BadAnswer`` if ``raw`` (parsed JSON) is no list.
@@ -330,7 +338,7 @@ def _flag(value: object) -> bool | None:
 
 
 def _files(value: object) -> tuple[File, ...] | None:
-    return tuple(records(File, value)) if isinstance(value, list) else None
+    return tuple(read_list(File, value)) if isinstance(value, list) else None
 
 
 def _parts(value: object) -> tuple[Part, ...] | None:
@@ -360,7 +368,7 @@ _READERS: dict[object, Callable[[Any], object]] = {
 
 @functools.cache
 def _plan(cls: type[Record]) -> tuple[tuple[str, str, bool, Callable[[Any], object]], ...]:
-    """Of each field: name, key in JSON, whether required, reader. Cached: finding out costs more than reading."""
+    """Name, key in JSON, whether required, reader: of each field. Cached: it costs more than the reading."""
     fields = msgspec.structs.fields(cls)
     return tuple((field.name, field.encode_name, field.required, _READERS[field.type]) for field in fields)
 

@@ -1,0 +1,48 @@
+"""Requests that articles, projects and collections have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from figfs.errors import BadAnswer, RemoteError
+from figfs.figshare.client import Answer, Client, nothing
+from figfs.figshare.records import Id, Location
+
+
+async def create(client: Client, path: str, body: Mapping[str, object]) -> Id:
+    """POST that makes something (201, other servers 200); returns its id.
+
+    Never sent twice when it may have been carried out: a lost answer raises ``UnknownOutcome``, and so does
+    an answer that does not tell the id. The caller then lists again; what was made shows up there. (Looking
+    here for something of the same title could mistake another one for it: titles need not be unique, and the
+    search index lags.)
+    """
+    return await client.call("POST", path, body=body, read=_new_id)
+
+
+async def update(client: Client, path: str, fields: Mapping[str, object]) -> None:
+    """Change only the given fields.
+
+    PATCH, because PUT is described as taking the *full* body: sending a title alone could clear the
+    description. A server that does not know PATCH (405, 501) gets the PUT that older descriptions allow with
+    some of the fields.
+    """
+    try:
+        await client.call("PATCH", path, body=fields, read=nothing)
+    except RemoteError as refused:
+        if refused.status not in (405, 501):
+            raise
+        await client.call("PUT", path, body=fields, read=nothing)
+
+
+async def delete(client: Client, path: str) -> None:
+    """DELETE. Raises ``NotFound`` if it was not there before this call."""
+    await client.call("DELETE", path, read=nothing)
+
+
+def _new_id(answer: Answer) -> Id:
+    # Old Figshare tells the location in the header, the present one in the body too (api.md §3).
+    try:
+        return Location.from_json(answer.json()).id
+    except BadAnswer:
+        return Location(location=answer.headers.get("location", "")).id
