@@ -24,7 +24,7 @@ from figfs import __version__, background, logs, mountpoint, options
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import DEFAULT_API, Settings, check_token, token_file
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("figfs.cli")  # as a program it is __main__
 
 #: ``mount.run``: ``run(settings, on_ready=…)`` returns after the unmount.
 Run = Callable[..., Awaitable[None]]
@@ -188,11 +188,9 @@ def serve(
     import trio
 
     configuration: options.Configuration | None = None
-    log_in_view = not in_background
     try:
         configuration = load()
         settings = configuration.settings
-        log_in_view = log_in_view and configuration.log_file is None
         logs.configure(
             configuration.log_level,
             token=settings.token,
@@ -206,9 +204,11 @@ def serve(
         mount = functools.partial(run or _mount_run(), settings, on_ready=reporter.ready)
         trio.run(mount)
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as exc:
-        # Where the log is a file, it has the traceback; on a terminal only --debug wants to see it.
-        logger.log(logging.DEBUG if log_in_view else logging.ERROR, "the mount failed", exc_info=exc)
         code, message = explain(exc, configuration)
+        if configuration is not None and not isinstance(exc, FigfsError | KeyboardInterrupt):
+            # A log that nobody has before his eyes gets the traceback; a terminal only with --debug.
+            in_view = not in_background and configuration.log_file is None
+            logger.log(logging.DEBUG if in_view else logging.ERROR, "the mount failed", exc_info=exc)
         reporter.failed(code, message)
         return code
     return 0
