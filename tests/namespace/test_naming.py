@@ -1,4 +1,4 @@
-"""Names are total, unique, stable, invertible, at most 255 bytes; examples from real titles (quirks L1-L4)."""
+"""Names are total, unique, stable, invertible, at most 255 bytes. Examples: real titles (quirks L1-L4)."""
 
 from __future__ import annotations
 
