@@ -203,7 +203,7 @@ class Client:
         return await self.persist(method, once, read_only=read_only)
 
     async def persist(self, method: str, once: Callable[[], Awaitable[T]], *, read_only: bool = False) -> T:
-        """``await once()`` until it returns or raises something else than ``Failed``, as ``retry.classify`` says.
+        """``await once()`` until it returns or raises other than ``Failed``, as ``retry.classify`` says.
 
         Raises the error of the last try, or ``UnknownOutcome``; see ``call``.
         """
@@ -225,7 +225,7 @@ class Client:
                 raise UnknownOutcome(f"answer lost: {failed.error}", status=failed.error.status) from failed
             if verdict is Verdict.GIVE_UP or now + wait >= give_up_at:
                 raise failed.error from failed.__cause__
-            self._shared.retries += 1
+            self.count_retry()
             log.debug("%s; again in %.1f s", failed.error, wait)
             await trio.sleep(wait)
         raise AssertionError("unreachable")
@@ -284,32 +284,52 @@ class Client:
             shared.in_flight -= 1
 
     async def read_body(self, response: httpx.Response, *, what: str) -> bytes:
-        """All of a small answer. Raises ``Failed`` if it is too large or ends early."""
+        """All of a small answer, decoded. Raises ``Failed`` if it is too large or ends early."""
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            self.count_bytes(down=len(chunk))
-            if len(body) > LARGEST_ANSWER:
-                raise Failed(
-                    Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {LARGEST_ANSWER} bytes")
-                )
+
+        def take(chunk: bytes) -> bool:
+            body.extend(chunk)
+            return len(body) <= LARGEST_ANSWER
+
+        await self.feed(response.aiter_bytes(), take)
+        if len(body) > LARGEST_ANSWER:
+            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {LARGEST_ANSWER} bytes"))
         return bytes(body)
 
-    async def refused(self, response: httpx.Response, *, what: str) -> Failed:
-        """The failure that an answer with an error status means; reads its body."""
+    async def feed(self, chunks: AsyncIterator[bytes], take: Callable[[bytes], bool]) -> None:
+        """Call ``take`` with one chunk of a body after the other, until the body ends or it returns False."""
+        # Leaving the loop early would leave httpx's generators, five deep, to the garbage collector, which
+        # closes them at some other time and with a warning. Cancelled at their next read they unwind here and
+        # now.
+        with trio.CancelScope() as scope:
+            async for chunk in chunks:
+                self._shared.bytes_down += len(chunk)
+                if not scope.cancel_called and not take(chunk):
+                    scope.cancel()
+
+    async def refused(self, response: httpx.Response, *, what: str, hide: str = "") -> Failed:
+        """The failure that an answer with an error status means; reads its body.
+
+        ``hide``: a path whose parts are secret; they and the token are blotted out of what the server says.
+        """
         try:
             body = await self.read_body(response, what=what)
         except (Failed, httpx.HTTPError):  # the status alone will do
             body = b""
-        token = self._shared.token
-        error = refusal(response.status_code, body, what=what, hide=token.reveal() if token else "")
+        secrets = [part for part in hide.split("/") if len(part) >= 8]
+        if self._shared.token is not None:
+            secrets.append(self._shared.token.reveal())
+        error = refusal(response.status_code, body, what=what, secrets=secrets)
         wait = retry_after_seconds(response.headers.get("retry-after"), date=response.headers.get("date"))
         return Failed(response.status_code, error, retry_after=wait)
 
-    def count_bytes(self, *, down: int = 0, up: int = 0) -> None:
-        """For ``statistics()``: bytes of bodies that went down or up."""
-        self._shared.bytes_down += down
-        self._shared.bytes_up += up
+    def count_retry(self) -> None:
+        """For ``statistics()``."""
+        self._shared.retries += 1
+
+    def count_up(self, size: int) -> None:
+        """For ``statistics()``: ``size`` bytes of a streamed body have been sent."""
+        self._shared.bytes_up += size
 
     async def _ask(
         self,

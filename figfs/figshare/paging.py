@@ -86,7 +86,7 @@ async def read_pages(
             found.setdefault(item.id, item)
         length = len(raw) if isinstance(raw, list) else 0
         if page == 1 and length in PLAUSIBLE_CAPS:
-            size = length  # asked for by its own size, page 2 begins where page 1 ended, whatever the server's rule
+            size = length  # so that page 2 begins where page 1 ended, by whichever size the server counts
         # Nothing new: a server that ignores paging and has sent everything again.
         if length < size or len(found) == known or (enough is not None and enough(list(found.values()))):
             return Pages(list(found.values()), None)

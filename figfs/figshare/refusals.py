@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from figfs import errors
 from figfs.figshare.records import decode
@@ -49,14 +49,14 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], type[errors.RemoteError]], ...] = (
 )
 
 
-def refusal(status: int, body: bytes, *, what: str, hide: str = "") -> errors.RemoteError:
+def refusal(status: int, body: bytes, *, what: str, secrets: Iterable[str] = ()) -> errors.RemoteError:
     """The error to raise for an answer of ``status`` (not 2xx) to ``what`` (a few words for a person).
 
-    ``hide``: a secret that is blotted out should the server repeat it.
+    ``secrets`` are blotted out should the server repeat them.
     """
     words = said(body)
-    if hide:
-        words = words.replace(hide, "***")
+    for secret in secrets:
+        words = words.replace(secret, "***")
     short = words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
     text = f"{what}: {status}{' ' if short else ''}{short}"
     return _kind(status, words)(text, status=status)

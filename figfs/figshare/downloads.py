@@ -1,0 +1,284 @@
+"""Bytes [start, end) of a stored file: exactly these, or an error.
+
+Two routes (quirks D1 to D4): ``{api}/file/download/{id}`` with the token, and the file's ``download_url``.
+Both redirect to storage by a URL that lives ten seconds (D10), which is therefore used at once and never
+kept. Redirects are followed by hand: the token goes to the first address only (and there only to the API),
+the range to every one.
+
+Not paced: Figshare's "one request a second" is about the API (issue 2, "The client").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import random
+import re
+import urllib.parse
+
+import httpx
+import trio
+
+from figfs.errors import BadAnswer, Changed, Invalid, RemoteError
+from figfs.figshare.client import PATIENCE, SILENCE_TIMEOUT, Client, Failed, is_loopback, origin, segment
+from figfs.figshare.records import File
+from figfs.figshare.retry import Failure, Verdict, classify, wait_time
+
+log = logging.getLogger(__name__)
+
+MOST_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SMALL = 1 << 16  #: bytes of a redirect's body worth reading to keep the connection
+
+
+async def fetch_range(client: Client, file: File, start: int, end: int) -> bytes:
+    """Exactly the bytes from ``start`` up to, not including, ``end`` of a file that Figshare holds.
+
+    Repeated on both routes until the caller's deadline, or for about 25 s without any progress. Raises
+    ``Changed`` when the file is gone or has another size, ``Unauthorized`` when the token is not valid any
+    more, ``Unreachable``, ``TooSlow``, ``RateLimited``, ``ServerError``, and ``BadAnswer`` for everything
+    else, a 403 included: Figshare's edge answers it in bad phases, for public files as well (quirks D3). A
+    linked file is ``Invalid``: nothing is sent to its URL. When cancelled, nothing is left in flight.
+    """
+    if file.is_link_only:
+        raise Invalid(f"file {file.id} is a link: Figshare does not hold its bytes")
+    if not file.size_known:
+        raise BadAnswer(f"file {file.id} has no known size")
+    if not 0 <= start <= end <= file.size:
+        raise ValueError(f"no range of a file of {file.size} bytes: {start} to {end}")
+    if start == end:
+        return b""
+    return await _Download(client, file, start, end).run()
+
+
+def routes(client: Client, file: File) -> list[str]:
+    """Where to ask for the file, best first."""
+    first = f"{client.api}/file/download/{segment(file.id)}"
+    second = file.download_url
+    return (
+        [first, second] if second and second != first and _refused_target(client, second) is None else [first]
+    )
+
+
+class _Download:
+    """One range on its way. ``_got`` only ever holds bytes that are known to be at their place."""
+
+    def __init__(self, client: Client, file: File, start: int, end: int) -> None:
+        self._client = client
+        self._file = file
+        self._start = start
+        self._end = end
+        self._got = bytearray()
+        self._what = f"download of file {file.id}"
+
+    async def run(self) -> bytes:
+        urls = routes(self._client, self._file)
+        give_up_at = trio.current_effective_deadline()
+        rounds = 0
+        for attempt in itertools.count(1):
+            before = len(self._got)
+            failures: list[Failed] = []
+            for url in urls:
+                try:
+                    await self._follow(url)
+                    return bytes(self._got)
+                except Failed as failed:
+                    log.debug("%s", failed.error)
+                    failures.append(failed)
+            progress = len(self._got) > before
+            rounds = 1 if progress else rounds + 1
+            now = trio.current_time()
+            if attempt == 1 or progress:
+                give_up_at = min(trio.current_effective_deadline(), now + PATIENCE)
+            asked = [failed.retry_after for failed in failures if failed.retry_after is not None]
+            wait = wait_time(rounds, retry_after=max(asked, default=None), jitter=random.random())
+            if now + wait >= give_up_at or not any(_again(failed, rounds) for failed in failures):
+                raise _verdict(failures, self._what)
+            self._client.count_retry()
+            await trio.sleep(wait)
+        raise AssertionError("unreachable")
+
+    async def _follow(self, url: str) -> None:
+        """Get what is missing by one route. Raises ``Failed``, or ``Changed`` if no route can help."""
+        try:
+            await self._follow_once(url)
+        except _Expired:
+            # The presigned URL came too late to storage: a new one, once (D10).
+            try:
+                await self._follow_once(url)
+            except _Expired as expired:
+                raise expired.failed from None
+
+    async def _follow_once(self, url: str) -> None:
+        headers = {
+            "Range": f"bytes={self._start + len(self._got)}-{self._end - 1}",
+            "Accept-Encoding": "identity",
+        }
+        for hop in range(MOST_REDIRECTS + 1):
+            problem = _refused_target(self._client, url)
+            if problem is not None:
+                raise self._bad(problem)
+            # The token goes to the first address only. A storage that shares the API's origin refuses it
+            # (D7).
+            async with self._client.exchange(
+                "GET",
+                url,
+                what=self._what,
+                authorized=hop == 0,
+                headers=headers,
+                head_timeout=SILENCE_TIMEOUT,
+            ) as response:
+                if response.status_code not in REDIRECTS:
+                    await self._receive(response, redirected=hop > 0)
+                    return
+                url = urllib.parse.urljoin(url, response.headers.get("location", ""))
+                if (_number(response.headers.get("content-length")) or 0) <= SMALL:
+                    await self._client.read_body(response, what=self._what)
+        raise self._bad(f"more than {MOST_REDIRECTS} redirects")
+
+    async def _receive(self, response: httpx.Response, *, redirected: bool) -> None:
+        status = response.status_code
+        if status == 206:
+            await self._receive_part(response)
+        elif status == 200:
+            await self._receive_whole(response)
+        elif status == 416:
+            size = _content_range(response)
+            if size is not None and size.total != self._file.size:
+                raise Changed(f"{self._what}: has {size.total} bytes now, not {self._file.size}", status=416)
+            raise self._bad("the range is refused", status=416)
+        elif 200 <= status < 400:
+            # 202 is a bot challenge (D1). Whatever it is: no data.
+            raise self._bad(f"answered {status}", status=status)
+        else:
+            failed = await self._client.refused(response, what=self._what)
+            if status == 403 and redirected:
+                raise _Expired(failed)
+            raise failed
+
+    async def _receive_part(self, response: httpx.Response) -> None:
+        """A 206: bytes from where we asked, perhaps fewer."""
+        sent = _content_range(response)
+        if sent is None or sent.start is None or sent.end is None:
+            raise self._bad("a part without a usable Content-Range", status=206)
+        if sent.total is not None and sent.total != self._file.size:
+            raise Changed(f"{self._what}: has {sent.total} bytes now, not {self._file.size}", status=206)
+        if sent.start != self._start + len(self._got) or not sent.start < sent.end <= self._end:
+            raise self._bad("another part than was asked for", status=206)
+        if sent.total is None:
+            self._check_type(response)
+        await self._take(response, skip=0, most=sent.end - sent.start, excess=True)
+
+    async def _receive_whole(self, response: httpx.Response) -> None:
+        """A 200, although a range was asked for (D9): skip what comes before it, leave what comes after."""
+        length = _number(response.headers.get("content-length"))
+        if length is not None and length != self._file.size:
+            raise self._bad(f"{length} bytes, expected {self._file.size}", status=200)
+        self._check_type(response)
+        at = self._start + len(self._got)
+        await self._take(response, skip=at, most=self._end - at, excess=self._end == self._file.size)
+
+    async def _take(self, response: httpx.Response, *, skip: int, most: int, excess: bool) -> None:
+        """Append ``most`` bytes of the body after ``skip``. ``excess``: there must not be any more.
+
+        Raises ``Failed`` when there are more, taking none, or fewer, keeping them.
+        """
+        before = len(self._got)
+        to_skip = skip
+        too_long = False
+
+        def take(chunk: bytes) -> bool:
+            nonlocal to_skip, too_long
+            if to_skip:
+                skipped = min(to_skip, len(chunk))
+                to_skip -= skipped
+                chunk = chunk[skipped:]
+            room = before + most - len(self._got)
+            too_long = len(chunk) > room
+            self._got += chunk[:room]
+            return not too_long and (excess or len(self._got) < before + most)
+
+        try:
+            # The bytes as they come: an object that is stored compressed is the file.
+            await self._client.feed(response.aiter_raw(), take)
+        finally:
+            if too_long and excess:
+                del self._got[before:]
+        if too_long and excess:
+            raise self._bad("more bytes than announced", status=response.status_code)
+        if self._start + len(self._got) < self._end:
+            # With some progress it is worth going on; a body that is empty will be so again.
+            outcome = Failure.LOST if len(self._got) > before else Failure.GARBLED
+            raise Failed(outcome, BadAnswer(f"{self._what}: the answer ended early"))
+
+    def _check_type(self, response: httpx.Response) -> None:
+        """An HTML page in place of a file that is none is an error page, whatever its status."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in ("text/html", "application/xhtml+xml"):
+            return
+        if "html" not in self._file.mimetype.lower() and not re.search(
+            r"\.x?html?$", self._file.name.lower()
+        ):
+            raise self._bad("an HTML page instead of the file", status=response.status_code)
+
+    def _bad(self, text: str, *, status: int | None = None) -> Failed:
+        return Failed(Failure.GARBLED, BadAnswer(f"{self._what}: {text}", status=status))
+
+
+class _Expired(Exception):
+    """Storage answered 403 to a presigned URL."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__()
+        self.failed = failed
+
+
+def _again(failed: Failed, rounds: int) -> bool:
+    # A 403 may be a phase, a 404 on one route may be the fault of that route: once more, like a garbled
+    # answer.
+    outcome = Failure.GARBLED if failed.outcome in (403, 404, 410) else failed.outcome
+    return classify("GET", outcome, tries=rounds) is Verdict.RETRY
+
+
+def _verdict(failures: list[Failed], what: str) -> RemoteError:
+    """The error that says most: one that may pass, else what the first route says."""
+    if all(failed.outcome in (404, 410) for failed in failures):
+        return Changed(f"{what}: is gone", status=404)
+    for failed in failures:
+        outcome = failed.outcome
+        if isinstance(outcome, Failure) or outcome in (401, 429) or outcome >= 500:
+            return failed.error
+    return BadAnswer("; ".join(str(failed.error) for failed in failures), status=failures[0].error.status)
+
+
+def _refused_target(client: Client, url: str) -> str | None:
+    """Why nothing may be fetched from this URL, or None."""
+    scheme, host, _port = origin(url)
+    if not host:
+        return "a redirect to nowhere"
+    if scheme != "https" and not (scheme == "http" and (is_loopback(url) or client.api.startswith("http:"))):
+        return f"a redirect to {scheme or 'no scheme'}, not https"
+    if host.endswith("figshare.com") and urllib.parse.urlsplit(url).path.startswith("/ndownloader"):
+        return "a redirect to figshare.com/ndownloader, which answers programs with a challenge"  # D1
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ContentRange:
+    start: int | None
+    end: int | None  #: not included
+    total: int | None
+
+
+def _content_range(response: httpx.Response) -> _ContentRange | None:
+    value = response.headers.get("content-range", "")
+    match = re.fullmatch(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{1,18})|\*)\s*", value, re.ASCII)
+    if match is None:
+        return None
+    first, last, total = (None if text is None else int(text) for text in match.groups())
+    return _ContentRange(first, None if last is None else last + 1, total)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"\d{1,18}", text, re.ASCII) else None
