@@ -100,6 +100,10 @@ class BadAnswer(RemoteError):
     """An answer that cannot be what was asked for: not JSON, cut, HTML from a proxy, a 202 on a download."""
 
 
+class VerificationFailed(RemoteError):
+    """What Figshare holds of an upload is not what was sent, again and again."""
+
+
 class UnknownOutcome(RemoteError):
     """The answer to a request that must not be repeated blindly (POST) was lost: it may have been carried out.
 
@@ -123,3 +127,17 @@ class TooSlow(RemoteError):
     """No answer within the deadline."""
 
     errno: ClassVar[int] = _errno.ETIMEDOUT
+
+
+#: Figshare has understood and will not do it: repeating the same is no use until a person has changed something.
+REFUSALS = (
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    Invalid,
+    QuotaExceeded,
+    TooManyFiles,
+    FileTooLarge,
+    Changed,
+    VerificationFailed,
+)

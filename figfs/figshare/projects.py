@@ -5,7 +5,7 @@ from __future__ import annotations
 from figfs.figshare import items
 from figfs.figshare.client import Client, segment
 from figfs.figshare.paging import list_all
-from figfs.figshare.records import Article, ArticleDetails, Id, Project
+from figfs.figshare.records import Article, ArticleDetails, File, Id, Project
 
 
 async def list_own(client: Client) -> list[Project]:
@@ -43,6 +43,11 @@ async def create_article(client: Client, project_id: Id, title: str) -> Id:
 async def get_article(client: Client, project_id: Id, article_id: Id) -> ArticleDetails:
     path = f"{_path(project_id)}/articles/{segment(article_id)}"
     return await client.call("GET", path, read=lambda answer: ArticleDetails.from_json(answer.json()))
+
+
+async def list_files(client: Client, project_id: Id, article_id: Id) -> list[File]:
+    """The files of a project's article: also those of a collaborator's, which ``/account/articles`` does not show."""
+    return await list_all(client, f"{_path(project_id)}/articles/{segment(article_id)}/files", File)
 
 
 async def delete_article(client: Client, project_id: Id, article_id: Id) -> None:

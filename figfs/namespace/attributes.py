@@ -52,14 +52,17 @@ class Attributes:
         if node.key.kind is Kind.PENDING:
             return
         made = isinstance(node, Container) and node.made
-        saved = Saved(node.mode, node.mtime_ns, node.atime_ns, made)
-        if saved == self._rows.get(str(node.key), Saved()):
+        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made))
+
+    def keep(self, key: Key, saved: Saved) -> None:
+        """Keep ``saved`` for ``key``; costs nothing where nothing changes."""
+        if saved == self._rows.get(str(key), Saved()):
             return
-        self._rows[str(node.key)] = saved
+        self._rows[str(key)] = saved
         with self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made) VALUES (?, ?, ?, ?, ?)",
-                (str(node.key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made),
+                (str(key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made),
             )
 
     def drop(self, key: Key) -> None:
@@ -71,7 +74,9 @@ class Attributes:
     def folders_made(self, article_id: Id) -> list[str]:
         """Paths of the folders made here in an article: they exist though Figshare has no file in them."""
         prefix = str(Key(Kind.FOLDER, f"{article_id}/"))
-        return [key[len(prefix) :] for key, saved in self._rows.items() if saved.made and key.startswith(prefix)]
+        return [
+            key[len(prefix) :] for key, saved in self._rows.items() if saved.made and key.startswith(prefix)
+        ]
 
 
 @contextmanager

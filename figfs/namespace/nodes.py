@@ -177,6 +177,7 @@ class ListingStatus:
         self.failed_at: float | None = None
         self.failure: Exception | None = None  #: why the last attempt failed, if it did
 
+
 class FileNode(Node):
     """A regular file: ``stored`` is what Figshare has of it, ``local_size`` is set while this machine has other bytes."""
 
@@ -187,7 +188,9 @@ class FileNode(Node):
         self.stored: File | None = None
         self.stored_in: tuple[Id, str] | None = None  #: article id and folder path of ``stored``
         self.local_size: int | None = None
-        self.replaces: dict[Id, Id] = {}  #: stored file -> its article: to be deleted once this file is stored
+        self.replaces: dict[
+            Id, Id
+        ] = {}  #: stored file -> its article: to be deleted once this file is stored
 
     @property
     def size(self) -> int:

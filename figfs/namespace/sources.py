@@ -61,7 +61,9 @@ def project_entry(project: Project) -> Entry:
 
 def collection_entry(collection: Collection) -> Entry:
     time = _time(collection.modified_date, collection.published_date, collection.created_date)
-    return Entry(Key(Kind.COLLECTION, collection.id), naming.name_from_title(collection.title), collection, time)
+    return Entry(
+        Key(Kind.COLLECTION, collection.id), naming.name_from_title(collection.title), collection, time
+    )
 
 
 async def own_articles(client: Client) -> list[Entry]:

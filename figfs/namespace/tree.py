@@ -8,6 +8,7 @@ run without a checkpoint, so no task ever sees a half-merged directory.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import logging
@@ -21,8 +22,18 @@ from figfs.errors import FigfsError, RemoteError
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming, sources
-from figfs.namespace.attributes import Attributes
-from figfs.namespace.nodes import ROOT_INODE, Container, FileNode, Key, Kind, LinkNode, Node, inode_of, make_node
+from figfs.namespace.attributes import Attributes, Saved
+from figfs.namespace.nodes import (
+    ROOT_INODE,
+    Container,
+    FileNode,
+    Key,
+    Kind,
+    LinkNode,
+    Node,
+    inode_of,
+    make_node,
+)
 from figfs.namespace.sources import Contents, Entry
 
 log = logging.getLogger(__name__)
@@ -31,8 +42,11 @@ log = logging.getLogger(__name__)
 #: while Figshare is away must not cause a hundred requests.
 RETRY_AFTER_FAILURE = 5.0
 
-#: Up to this many projects, all of them are listed to find out which articles belong to none (see ``_outside_projects``).
-PROJECTS_TO_CHECK = 20
+#: So many projects are listed to find out whether own articles of projects are also listed outside (``_outside_projects``).
+PROJECTS_TO_CHECK = 5
+
+#: For that, their listings may be older (seconds) than what a program is shown: membership changes on the web page only.
+PROJECTS_MAX_AGE = 600.0
 
 
 class Tree:
@@ -76,7 +90,7 @@ class Tree:
             self._attach(node, self.root, name)
         self.root.status.listed_at = math.inf
 
-    # -- nodes ---------------------------------------------------------------------------------------------------------
+    # -- nodes ------------------------------------------------------------
 
     def node(self, inode: int) -> Node:
         """The node with that inode number. ``OSError(ESTALE)`` if there is none any more."""
@@ -163,6 +177,14 @@ class Tree:
         self._hidden[key] = trio.current_time()
         self._attributes.drop(key)
 
+    def keep_times(self, key: Key, mode: int | None, mtime_ns: int | None) -> None:
+        """Keep mode and time for what was stored without a node."""
+        self._attributes.keep(key, Saved(mode, mtime_ns))
+
+    def forget_saved(self, key: Key) -> None:
+        """Nothing is known under ``key`` any more: what it stood for has another one."""
+        self._attributes.drop(key)
+
     def save(self, node: Node) -> None:
         """Keep what a program has set on ``node``."""
         self._attributes.save(node)
@@ -181,7 +203,7 @@ class Tree:
                 return node
         return None
 
-    # -- the kernel's references -----------------------------------------------------------------------------------------
+    # -- the kernel's references ------------------------------------------------------------
 
     def remember(self, node: Node) -> None:
         node.lookups += 1
@@ -200,19 +222,22 @@ class Tree:
     def statistics(self) -> dict[str, int]:
         return {"nodes": len(self._nodes), "loading": len(self._loading), "hidden": len(self._hidden)}
 
-    # -- listings ----------------------------------------------------------------------------------------------------------
+    # -- listings ------------------------------------------------------------
 
-    async def ensure_listed(self, container: Container, *, stale_is_fine: bool = False) -> None:
+    async def ensure_listed(
+        self, container: Container, *, stale_is_fine: bool = False, max_age: float | None = None
+    ) -> None:
         """Return once the container's listing may be used.
 
-        A fresh one returns at once; a stale one is asked for again, and waited for unless ``stale_is_fine``. If that
-        fails the last known listing stays; with none, the error is raised (``RemoteError``). Cancellation leaves the
-        request running for the others.
+        A fresh one (of at most ``max_age`` seconds, else ``dir_timeout``) returns at once; a stale one is asked for
+        again, and waited for unless ``stale_is_fine``. If that fails the last known listing stays; with none, the error is
+        raised (``RemoteError``). Cancellation leaves the request running for the others.
         """
         lister = container.lister
         status = lister.status
         now = trio.current_time()
-        if status.listed_at is not None and now < status.listed_at + self._dir_timeout:
+        age = self._dir_timeout if max_age is None else max_age
+        if status.listed_at is not None and now < status.listed_at + age:
             return
         if status.failed_at is None or now >= status.failed_at + RETRY_AFTER_FAILURE:
             event = self._start_loading(lister)
@@ -220,7 +245,14 @@ class Tree:
                 return
             await event.wait()
         if status.listed_at is None and status.failure is not None:
-            raise copy.copy(status.failure)  # each waiter its own: a shared exception would collect their tracebacks
+            raise copy.copy(
+                status.failure
+            )  # each waiter its own: a shared exception would collect their tracebacks
+
+    async def warm_up(self) -> None:
+        """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are logged only."""
+        with contextlib.suppress(FigfsError):
+            await self._list_projects()
 
     def expire(self, container: Container) -> None:
         """The next ``ensure_listed`` asks Figshare again."""
@@ -285,26 +317,32 @@ class Tree:
     async def _outside_projects(self, entries: list[Entry]) -> list[Entry]:
         """Without the articles that are in a project: they have their place there, and a directory must have one only.
 
-        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). With few projects all are
-        listed; with many, the first ones tell how this server does it: if none of their articles is among the own
-        ones, none of the others is.
+        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). The first few projects tell how
+        this server does it: if none of their articles is among the own ones, the other projects need not be listed.
         """
-        elsewhere = {entry.key for entry in entries if getattr(entry.record, "project_id", None) is not None}
         own = {entry.key for entry in entries}
-        await self.ensure_listed(self.projects)
+        first, others = await self._list_projects()
+        if any(child.key in own for project in first for child in project.children.values()):
+            await self._list_all(others)
+        elsewhere = {child.key for project in (*first, *others) for child in project.children.values()}
+        return [entry for entry in entries if entry.key not in elsewhere]
+
+    async def _list_projects(self) -> tuple[list[Container], list[Container]]:
+        """List the projects and the articles of the first few; returns those, and the others."""
+        await self.ensure_listed(self.projects, max_age=PROJECTS_MAX_AGE)
         projects = [node for node in self.projects.children.values() if isinstance(node, Container)]
         first, others = projects[:PROJECTS_TO_CHECK], projects[PROJECTS_TO_CHECK:]
         await self._list_all(first)
-        if any(child.key in own for project in first for child in project.children.values()):
-            await self._list_all(others)
-        for project in projects:
-            elsewhere |= {child.key for child in project.children.values()}
-        return [entry for entry in entries if entry.key not in elsewhere]
+        return first, others
 
     async def _list_all(self, containers: Iterable[Container]) -> None:
         async with trio.open_nursery() as nursery:
             for container in containers:
-                nursery.start_soon(self.ensure_listed, container)
+                nursery.start_soon(self._list_one, container)
+
+    async def _list_one(self, container: Container) -> None:
+        with contextlib.suppress(FigfsError):  # logged where it happened
+            await self.ensure_listed(container, max_age=PROJECTS_MAX_AGE)
 
     async def _ensure_places(self, article_ids: Iterable[Id]) -> None:
         """List what is needed to tell where in this mount the articles are; those not found are other people's."""
@@ -316,7 +354,7 @@ class Tree:
             projects = [node for node in self.projects.children.values() if isinstance(node, Container)]
             await self._list_all(projects)
 
-    # -- merging -------------------------------------------------------------------------------------------------------------
+    # -- merging ------------------------------------------------------------
 
     def _merge(self, lister: Container, contents: Contents, started: float) -> None:
         """Make ``lister`` show ``contents``, the answer to a request that began at ``started``."""
@@ -331,7 +369,8 @@ class Tree:
                 by_folder.setdefault(naming.split_folder_path(path), [])
         present = {entry.key for entry in entries}
         places = {
-            folder: self._folder(lister, folder) for folder in sorted(by_folder, key=lambda path: (len(path), path))
+            folder: self._folder(lister, folder)
+            for folder in sorted(by_folder, key=lambda path: (len(path), path))
         }
         self._remove_missing(lister, present, set(places), started)
         for folder, group in by_folder.items():
@@ -364,7 +403,9 @@ class Tree:
     ) -> None:
         """Detach what Figshare no longer has, except what this machine has changed, holds alone or has just made."""
         needed = {folder[:depth] for folder in folders for depth in range(len(folder) + 1)}
-        for node in reversed(list(lister.descendants()) if lister.kind is Kind.ARTICLE else list(lister.children.values())):
+        for node in reversed(
+            list(lister.descendants()) if lister.kind is Kind.ARTICLE else list(lister.children.values())
+        ):
             if isinstance(node, Container) and node.kind is Kind.FOLDER:
                 if not (node.made or node.children or node.folder in needed):
                     self.detach(node)

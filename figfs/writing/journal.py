@@ -34,7 +34,9 @@ class Upload:
     mode: int | None = None
     mtime_ns: int | None = None
     file_id: Id | None = None  #: what Figshare calls it, once it is announced
-    replaces: dict[Id, Id] = dataclasses.field(default_factory=dict)  #: stored file -> article, deleted afterwards
+    replaces: dict[Id, Id] = dataclasses.field(
+        default_factory=dict
+    )  #: stored file -> article, deleted afterwards
     parked: str = ""  #: why it was refused for good; "" while it is owed
 
 

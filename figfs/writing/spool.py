@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import trio
 
+from figfs.errors import BadAnswer
+
 #: Bytes of [start, end) of the stored file under an overlay.
 ReadBase = Callable[[int, int], Awaitable[bytes]]
 
-CHUNK = 1 << 20  # large enough that a call costs little beside the copying, small enough not to stall the loop
+CHUNK = (
+    1 << 20
+)  # large enough that a call costs little beside the copying, small enough not to stall the loop
 
 
 class Intervals:
@@ -106,13 +111,21 @@ class SpoolFile:
             return
         for low, high in self._present.missing(start, min(end, self._base_size)):
             for position in range(low, high, CHUNK):
-                data = await self._read_base(position, min(position + CHUNK, high))
+                end_of_chunk = min(position + CHUNK, high)
+                data = await self._read_base(position, end_of_chunk)
+                if len(data) != end_of_chunk - position:  # a hole here would be uploaded as zeros
+                    raise BadAnswer(f"{len(data)} bytes at {position}, {end_of_chunk - position} expected")
                 # Written here or cut off meanwhile? Then that is newer. No await until the bytes are in place.
                 for fresh_low, fresh_high in self._present.missing(
                     position, min(position + len(data), self._base_size)
                 ):
                     os.pwrite(self._fd, data[fresh_low - position : fresh_high - position], fresh_low)
                     self._present.add(fresh_low, fresh_high)
+
+    async def copy_from(self, other: SpoolFile) -> None:
+        """Become a copy of a sealed spool file, on this disk (a reflink where the file system can)."""
+        await trio.to_thread.run_sync(shutil.copyfile, other.path, self.path)
+        self.size = other.size
 
     async def seal(self) -> str:
         """Complete the file from the stored one, put it on disk for good, and return its MD5 (hex).

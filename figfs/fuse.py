@@ -1,0 +1,275 @@
+"""The adapter to pyfuse3: types in, types out, exception to errno. No decision is taken here.
+
+One wrapper stands around every handler. It gives it a deadline, since pyfuse3 knows no interrupts and a program that waits
+in a handler cannot be killed; and it turns every exception into an errno, since any exception but ``FUSEError`` that leaves
+a handler ends the mount for everyone.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import pyfuse3
+import trio
+
+from figfs.errors import FigfsError
+from figfs.filesystem import Attributes, Change, FileSystem, describe
+from figfs.namespace.nodes import Node
+
+log = logging.getLogger(__name__)
+
+#: Worker tasks of pyfuse3: above the number of FLUSH requests that may wait (openfiles.WAITING_FLUSHES), so that the mount
+#: answers while uploads are waited for.
+MAX_TASKS = 256
+
+#: How long the kernel may answer from its own cache (seconds). Short: what it holds cannot be taken back from a handler, and
+#: asking us costs about 0.1 ms.
+KERNEL_TIMEOUT = 1.0
+
+#: Answers that are no news for the log: programs probe for names all the time.
+EXPECTED = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def handler(method: Handler) -> Handler:
+    """Deadline and errno for one handler (see the module's text)."""
+    operation = method.__name__
+
+    @functools.wraps(method)
+    async def wrapper(self: Operations, *args: Any) -> Any:
+        subject = args[0] if args else ""
+        try:
+            with trio.fail_after(self.deadline(operation)):
+                return await method(self, *args)
+        except pyfuse3.FUSEError:
+            raise
+        except trio.TooSlowError:
+            log.warning(
+                "%s of inode %s: no answer within %.0f s", operation, subject, self.deadline(operation)
+            )
+            number = errno.ETIMEDOUT
+        except OSError as exc:
+            number = exc.errno or errno.EIO
+            log.log(
+                logging.DEBUG if number in EXPECTED else logging.INFO,
+                "%s of inode %s: %s", operation, subject, describe(exc),
+            )  # fmt: skip
+        except FigfsError as exc:
+            number = exc.errno
+            log.warning("%s of inode %s: %s", operation, subject, describe(exc))
+        except Exception:
+            log.exception("%s of inode %s: a bug in figfs", operation, subject)
+            number = errno.EIO
+        if operation in ("flush", "fsync", "create") and number in (errno.EINTR, errno.ENOSYS):
+            number = (
+                errno.EIO
+            )  # EINTR: GIO takes it for success; ENOSYS: the kernel never asks again (programs.md §1, §5)
+        raise pyfuse3.FUSEError(number)
+
+    return wrapper  # type: ignore[return-value]
+
+
+class Operations(pyfuse3.Operations):
+    """Handlers of one mount. ``op_timeout`` is the deadline of each (seconds), ``close_timeout`` that of an upload in FLUSH."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, filesystem: FileSystem, *, op_timeout: float, close_timeout: float) -> None:
+        super().__init__()
+        self._fs = filesystem
+        self._op_timeout = op_timeout
+        # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a download.
+        self._flush_timeout = close_timeout + 10 * op_timeout
+
+    def deadline(self, operation: str) -> float:
+        """Seconds that a handler has; an op_timeout of 0 means no deadline."""
+        seconds = self._flush_timeout if operation == "flush" else self._op_timeout
+        return seconds if self._op_timeout > 0 else math.inf
+
+    # -- attributes ------------------------------------------------------------
+
+    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
+        return entry_attributes(self._fs.attributes(node))
+
+    @handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext | None = None) -> pyfuse3.EntryAttributes:
+        return self._entry(self._fs.node(inode))
+
+    @handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        change = Change(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return self._entry(await self._fs.setattr(inode, change, fh))
+
+    @handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        space = self._fs.statfs()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = space.block_size
+        data.f_blocks = space.blocks
+        data.f_bfree = data.f_bavail = space.free
+        data.f_files = space.files
+        data.f_ffree = data.f_favail = 1 << 20  # Figshare counts bytes, and files of an article
+        data.f_namemax = 255
+        return data
+
+    # -- directories ------------------------------------------------------------
+
+    @handler
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        node = await self._fs.lookup(parent_inode, name)
+        return self._remembered(node)
+
+    def _remembered(self, node: Node) -> pyfuse3.EntryAttributes:
+        # No await between the count and the answer: the kernel gets exactly the references that are counted.
+        self._fs.remember(node)
+        return self._entry(node)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Has no answer, so no deadline and no errno either."""
+        for inode, count in inode_list:
+            self._fs.forget(inode, count)
+
+    @handler
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return await self._fs.opendir(inode)
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for position, entry in enumerate(self._fs.readdir(fh, start_id), start_id + 1):
+            name = entry.name.encode("utf-8", "surrogateescape")
+            if not pyfuse3.readdir_reply(token, name, self._entry(entry.node), position):
+                break
+            self._fs.remember(entry.node)
+
+    @handler
+    async def releasedir(self, fh: int) -> None:
+        self._fs.releasedir(fh)
+
+    @handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._remembered(await self._fs.mkdir(parent_inode, name, mode & ~ctx.umask))
+
+    @handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._fs.rmdir(parent_inode, name)
+
+    @handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._fs.unlink(parent_inode, name)
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    @handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._fs.readlink(inode)
+
+    @handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise OSError(errno.EPERM, "no symlinks here")
+
+    @handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise OSError(errno.EPERM, "no hard links")
+
+    @handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise OSError(errno.EPERM, "no devices")
+
+    # -- files ------------------------------------------------------------
+
+    @handler
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        node, number = self._fs.create(parent_inode, name, mode & ~ctx.umask, ctx.pid)
+        return pyfuse3.FileInfo(fh=number), self._remembered(node)
+
+    @handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        # keep_cache: a node's bytes change only through this mount, so the kernel's pages of it stay true.
+        return pyfuse3.FileInfo(fh=self._fs.open(inode, flags, ctx.pid), keep_cache=True)
+
+    @handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await self._fs.files.read(fh, off, size)
+
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._fs.files.write(fh, off, buf)
+
+    @handler
+    async def flush(self, fh: int) -> None:
+        await self._fs.files.flush(fh)
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._fs.files.fsync(fh)
+
+    @handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        return None
+
+    @handler
+    async def release(self, fh: int) -> None:
+        self._fs.files.release(fh)
+
+
+def entry_attributes(attributes: Attributes) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = attributes.inode
+    entry.generation = 0
+    entry.entry_timeout = entry.attr_timeout = KERNEL_TIMEOUT
+    entry.st_mode = attributes.mode
+    entry.st_nlink = attributes.nlink
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_rdev = 0
+    entry.st_size = attributes.size
+    entry.st_blksize = attributes.block_size
+    entry.st_blocks = attributes.blocks
+    entry.st_atime_ns = attributes.atime_ns
+    entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
+    return entry

@@ -1,0 +1,318 @@
+"""The composition root: opens everything one mount needs, runs it, and takes it down in reverse.
+
+Tasks: ``pyfuse3.main`` answers the kernel; beside it a services nursery runs listings, fetches, uploads and deletions, the
+account's figures, and the signals. The services outlive the programs that caused them; the end of ``pyfuse3.main`` (an
+unmount, or SIGTERM) is the end of the mount: what is owed gets ``unmount_timeout`` seconds, the rest stays in the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import platformdirs
+import pyfuse3
+import trio
+
+from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
+from figfs.figshare.accounts import get_account
+from figfs.figshare.client import Client, open_client
+from figfs.figshare.records import Account
+from figfs.filesystem import FileSystem
+from figfs.fuse import MAX_TASKS, Operations
+from figfs.namespace.attributes import Attributes, open_attributes
+from figfs.namespace.tree import Tree
+from figfs.openers import still_open_for_writing
+from figfs.openfiles import OpenFiles
+from figfs.reading.blockcache import BlockCache
+from figfs.settings import Settings
+from figfs.settling import Settler
+from figfs.writing.journal import Journal, open_journal
+from figfs.writing.spool import Spool
+from figfs.writing.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 30.0  #: seconds for Figshare's first answer, before the mount is given up
+WARM_UP_TIMEOUT = 5.0  #: seconds that the mount waits for the list of projects at the start
+ACCOUNT_INTERVAL = 300.0  #: seconds between looks at quota and use
+STATUS_INTERVAL = 5.0  #: seconds between status lines for systemd
+END_TIMEOUT = 10.0  #: seconds for handlers that run while the mount is taken down
+RESTART_PAUSE = 5.0  #: seconds before a service that failed is started again
+
+
+async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Mount, serve until the unmount or SIGTERM/SIGINT, and return once all is taken down.
+
+    ``on_ready`` is called once, with a line for a person, when the mount answers. Raises ``ConfigurationError`` or
+    ``RemoteError`` with such a line if it cannot be mounted.
+    """
+    _raise_descriptor_limit()
+    async with open_client(
+        api=settings.api, token=settings.token, rate=settings.api_rate, burst=settings.api_burst
+    ) as client:
+        account = await _first_answer(client, settings)
+        directory = _state_directory(settings, account)
+        with (
+            locked(directory, settings.mountpoint),
+            open_attributes(directory / "attributes.db") as attributes,
+            _journal(directory) as journal,
+        ):
+            await _serve(settings, client, account, directory, attributes, journal, on_ready)
+
+
+async def _serve(
+    settings: Settings,
+    client: Client,
+    account: Account,
+    directory: Path,
+    attributes: Attributes,
+    journal: Journal,
+    on_ready: Callable[[str], None],
+) -> None:
+    async with trio.open_nursery() as services:
+        background = client.background()
+        tree = Tree(
+            client=client,
+            nursery=services,
+            attributes=attributes,
+            dir_timeout=settings.dir_timeout,
+            now_ns=time.time_ns,
+        )
+        spool = Spool(directory / "spool")
+        uploader = Uploader(client=background, journal=journal, spool_directory=spool.directory)
+        files = OpenFiles(
+            client=client,
+            tree=tree,
+            cache=BlockCache(nursery=services),
+            spool=spool,
+            close_timeout=settings.close_timeout,
+            maximum_file_size=account.maximum_file_size,
+            still_open=still_open_for_writing,
+            now_ns=time.time_ns,
+        )
+        settler = Settler(
+            tree=tree,
+            journal=journal,
+            uploader=uploader,
+            nursery=services,
+            grace=settings.grace,
+            overlay=files.overlay,
+        )
+        files.settler = settler
+        filesystem = FileSystem(
+            client=client,
+            tree=tree,
+            files=files,
+            settler=settler,
+            account=account,
+            uid=settings.uid,
+            gid=settings.gid,
+            umask=settings.umask,
+            now_ns=time.time_ns,
+        )
+        with trio.move_on_after(WARM_UP_TIMEOUT):
+            await tree.warm_up()
+        left_over = settler.resume()
+        if left_over:
+            log.warning("%d uploads from an earlier mount are taken up again", left_over)
+        services.start_soon(_kept_running, settler.run)
+        services.start_soon(_kept_running, lambda: _watch_account(background, filesystem))
+
+        operations = Operations(
+            filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
+        )
+        with _mounted(operations, settings):
+            status = f"{settings.mountpoint}: Figshare account {account.email or account.id}"
+            on_ready(f"mounted {status}")
+            notify("READY=1", f"STATUS={status}")
+            async with trio.open_nursery() as fuse:
+                fuse.start_soon(_status_lines, status, settler)
+                fuse.start_soon(_end_on_signal, fuse)
+                await pyfuse3.main(max_tasks=MAX_TASKS)
+                fuse.cancel_scope.cancel()
+        notify("STOPPING=1")
+        owed = settler.owed()
+        if owed:
+            log.info(
+                "unmounted; %d files are owed to Figshare, waiting at most %.0f s",
+                owed,
+                settings.unmount_timeout,
+            )
+        left = await filesystem.drain(settings.unmount_timeout)
+        if left:
+            log.warning("%d files are not on Figshare yet; the next mount goes on with them", left)
+        services.cancel_scope.cancel()
+
+
+async def _first_answer(client: Client, settings: Settings) -> Account:
+    """The account, which also tells whether the token is good."""
+    try:
+        with trio.fail_after(START_TIMEOUT):
+            return await get_account(client)
+    except trio.TooSlowError:
+        raise ConfigurationError(
+            f"no answer from {settings.api} within {START_TIMEOUT:.0f} s; is the network up?"
+        ) from None
+    except Unauthorized as exc:
+        raise ConfigurationError(
+            f"Figshare refuses the token ({exc}); make one on your Applications page and run 'figfs login'"
+        ) from exc
+    except RemoteError as exc:
+        raise ConfigurationError(f"cannot reach the account at {settings.api}: {exc}") from exc
+
+
+# -- state ------------------------------------------------------------
+
+
+def _state_directory(settings: Settings, account: Account) -> Path:
+    """Where this account's journal, spool and attributes are: one for each account and service, unless told otherwise."""
+    directory = settings.state_dir
+    if directory is None:
+        host = urllib.parse.urlsplit(settings.api).netloc
+        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"{host}-{account.id}")
+        directory = platformdirs.user_state_path("figfs") / name
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot make the state directory {directory}: {exc.strerror}") from exc
+    return directory
+
+
+@contextlib.contextmanager
+def locked(directory: Path, mountpoint: Path) -> Iterator[None]:
+    """Hold the state directory. ``ConfigurationError``, naming the other mount, if it is held already."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(_held_by(descriptor)) from None
+        text = json.dumps({"pid": os.getpid(), "mountpoint": str(mountpoint)})
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held_by(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        where = f"{holder['mountpoint']} (process {holder['pid']})"
+    except (ValueError, KeyError, TypeError):
+        where = "another mount"
+    return f"this account is mounted already at {where}; a second mount needs a --state-dir of its own"
+
+
+@contextlib.contextmanager
+def _journal(directory: Path) -> Iterator[Journal]:
+    with contextlib.ExitStack() as stack:
+        try:
+            journal = stack.enter_context(open_journal(directory / "journal.db"))
+        except ValueError as exc:
+            raise ConfigurationError(f"{exc}; use that one, or another --state-dir") from exc
+        yield journal
+
+
+def _raise_descriptor_limit() -> None:
+    """Each file that waits for its upload has a descriptor, and the usual limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+# -- the mount ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _mounted(operations: Operations, settings: Settings) -> Iterator[None]:
+    """The kernel's mount. After a failure in here the dead mount point stays.
+
+    Programs then get ENOTCONN instead of an empty directory, which a backup would take for "all was deleted".
+    """
+    fuse_options = {option for option in pyfuse3.default_options if not option.startswith("fsname")}
+    fuse_options |= {f"fsname={settings.fsname}", "subtype=figfs", *settings.fuse_options}
+    if settings.allow_other:
+        fuse_options.add("allow_other")
+    if settings.read_only:
+        fuse_options.add("ro")
+    try:
+        pyfuse3.init(operations, os.fspath(settings.mountpoint), fuse_options)
+    except RuntimeError as exc:
+        raise ConfigurationError(f"cannot mount on {settings.mountpoint}: {exc}") from exc
+    try:
+        yield
+    except BaseException:
+        pyfuse3.close(unmount=False)
+        raise
+    pyfuse3.close(unmount=True)
+
+
+async def _end_on_signal(fuse: trio.Nursery) -> None:
+    """SIGTERM and SIGINT end the mount; handlers that run get a little time."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            pyfuse3.terminate()
+            fuse.cancel_scope.deadline = trio.current_time() + END_TIMEOUT
+            break
+    await trio.sleep_forever()
+
+
+async def _kept_running(service: Callable[[], Awaitable[None]]) -> None:
+    """A bug in a service must not end the mount: it is logged, and the service started again."""
+    while True:
+        try:
+            await service()
+        except Exception:
+            log.exception("a service failed; it is started again")
+        await trio.sleep(RESTART_PAUSE)
+
+
+async def _watch_account(client: Client, filesystem: FileSystem) -> None:
+    while True:
+        await trio.sleep(ACCOUNT_INTERVAL)
+        try:
+            filesystem.set_account(await get_account(client))
+        except FigfsError as exc:
+            log.warning("quota and use are not known anew: %s", exc)
+
+
+async def _status_lines(status: str, settler: Settler) -> None:
+    """Tell systemd what is owed, when that changes."""
+    said = 0
+    while True:
+        await trio.sleep(STATUS_INTERVAL)
+        owed = settler.owed()
+        if owed != said:
+            notify(f"STATUS={status}; {owed} files owed to Figshare" if owed else f"STATUS={status}")
+            said = owed
+
+
+def notify(*lines: str) -> None:
+    """Tell systemd (``sd_notify(3)``); nothing happens where it did not start us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+    ):
+        sock.sendto("\n".join(lines).encode(), address)

@@ -1,0 +1,296 @@
+"""Handles, and the bytes behind them: reading and writing open files.
+
+Opening costs nothing, for reading or writing: content is fetched, or a spool file made, when the first byte is touched. What
+happens to written bytes after that is ``settling.py``'s business.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import errno
+import itertools
+import logging
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from figfs.figshare import downloads
+from figfs.figshare.client import Client
+from figfs.figshare.records import File
+from figfs.namespace.nodes import Container, FileNode, new_pending_key
+from figfs.namespace.tree import Tree
+from figfs.reading.blockcache import BlockCache, Source
+from figfs.reading.reader import Reader
+from figfs.settling import LocalFile, Settler
+from figfs.writing.spool import Spool, SpoolFile
+
+log = logging.getLogger(__name__)
+
+#: FLUSH requests that wait at the same time; more queue. Far below the workers of ``pyfuse3.main`` (fuse.py), so that the
+#: rest of the mount answers while uploads are waited for.
+WAITING_FLUSHES = 64
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Handle:
+    """One open file description. Without local bytes, it reads the version that was there when it was opened."""
+
+    file: LocalFile
+    pid: int
+    stored: File | None = None
+    reader: Reader | None = None
+    wrote: bool = False
+
+
+class OpenFiles:
+    """All handles of one mount.
+
+    Args:
+        close_timeout: seconds that ``flush`` waits for an upload once its bytes are safe here.
+        maximum_file_size: bytes, or None if the account does not tell.
+        still_open: whether a process holds another descriptor of an inode for writing.
+        now_ns: wall clock, for the times of what is written.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        tree: Tree,
+        cache: BlockCache,
+        spool: Spool,
+        close_timeout: float,
+        maximum_file_size: int | None,
+        still_open: Callable[[int, int], bool],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._client = client
+        self._tree = tree
+        self._cache = cache
+        self._spool = spool
+        self._close_timeout = close_timeout
+        self._maximum_file_size = maximum_file_size
+        self._still_open = still_open
+        self._now_ns = now_ns
+        self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count(1)
+        self._waiting = trio.CapacityLimiter(WAITING_FLUSHES)
+        self._settler: Settler | None = None
+
+    @property
+    def settler(self) -> Settler:
+        assert self._settler is not None
+        return self._settler
+
+    @settler.setter
+    def settler(self, settler: Settler) -> None:
+        # The settler makes overlays with our help, we settle with its: mount.py joins the two.
+        self._settler = settler
+
+    # -- handles ------------------------------------------------------------
+
+    def create(self, parent: Container, name: str, pid: int) -> tuple[FileNode, int]:
+        """A new, empty, pending file, and a handle of it. Nothing is asked of Figshare."""
+        node = self._tree.make(new_pending_key())
+        assert isinstance(node, FileNode)
+        spool = self._spool.create()
+        node.local_size = 0
+        node.mtime_ns = node.ctime_ns = self._now_ns()
+        self.settler.adopt(node, parent, name)
+        self._tree.attach(node, parent, name)
+        node.changed_at = math.inf  # Figshare does not know it yet
+        file = self.settler.local(node)
+        file.spool = spool
+        return node, self._new_handle(file, pid)
+
+    def open(self, node: FileNode, flags: int, pid: int) -> int:
+        """A handle of an existing file."""
+        file = self.settler.local(node)
+        if not file.handles:
+            file.error = None
+        number = self._new_handle(file, pid)
+        if flags & os.O_TRUNC and node.size:
+            self._start_over(file)
+            self._handles[number].wrote = True
+        return number
+
+    def _new_handle(self, file: LocalFile, pid: int) -> int:
+        number = next(self._numbers)
+        stored = file.node.stored
+        handle = Handle(file, pid, stored)
+        if stored is not None:
+            handle.reader = self._reader(stored)
+            self.settler.reading(stored.id)
+        self._handles[number] = handle
+        file.handles += 1
+        return number
+
+    def _reader(self, stored: File) -> Reader:
+        fetch = partial(downloads.fetch_range, self._client, stored)
+        return Reader(Source(key=stored.md5 or f"id:{stored.id}", size=stored.size, fetch=fetch), self._cache)
+
+    def release(self, number: int) -> None:
+        """The last reference to a handle is gone. What is dirty still (mmap, children that wrote on) is settled now."""
+        handle = self._handles.pop(number)
+        file = handle.file
+        file.handles -= 1
+        if handle.stored is not None:
+            self.settler.reading_ended(handle.stored.id)
+        if handle.wrote and file.dirty and file.error is None:
+            self.settler.settle(file)
+        self.settler.tidy(file)
+
+    # -- reading ------------------------------------------------------------
+
+    async def read(self, number: int, offset: int, size: int) -> bytes:
+        """Bytes at ``offset``, at most ``size``, fewer only at the end of the file."""
+        handle = self._handles[number]
+        if handle.file.spool is not None:
+            return await handle.file.spool.read(offset, size)
+        if handle.reader is None:
+            return b""
+        return await handle.reader.read(offset, size)
+
+    # -- writing ------------------------------------------------------------
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write into the spool. ``OSError``: EFBIG past what the account takes, or what the disk says; it is remembered."""
+        handle = self._handles[number]
+        file = handle.file
+        self._raise_sticky(file)
+        self._check_size(offset + len(data))
+        spool = await self._writable(file)
+        try:
+            written = spool.write(offset, data)
+        except OSError as exc:
+            file.error = exc
+            raise
+        handle.wrote = True
+        self._changed(file, spool)
+        return written
+
+    async def truncate(self, node: FileNode, size: int, number: int | None) -> None:
+        """Set the size. Without a handle there is no close to wait for, so the change is settled at once."""
+        file = self.settler.local(node)
+        self._raise_sticky(file)
+        self._check_size(size)
+        if size != node.size:
+            if size == 0:
+                self._start_over(file)
+            else:
+                spool = await self._writable(file)
+                spool.truncate(size)
+                self._changed(file, spool)
+        if number is not None:
+            self._handles[number].wrote = self._handles[number].wrote or file.dirty
+        elif file.dirty and not file.handles:
+            self.settler.settle(file)
+        self.settler.tidy(file)
+
+    def _check_size(self, size: int) -> None:
+        if self._maximum_file_size is not None and size > self._maximum_file_size:
+            raise OSError(
+                errno.EFBIG, f"larger than this account's files may be ({self._maximum_file_size} bytes)"
+            )
+
+    @staticmethod
+    def _raise_sticky(file: LocalFile) -> None:
+        if file.error is not None:
+            raise copy.copy(file.error)
+
+    def _changed(self, file: LocalFile, spool: SpoolFile) -> None:
+        file.changes += 1
+        file.changed_at = trio.current_time()
+        node = file.node
+        node.local_size = spool.size
+        node.mtime_ns = node.ctime_ns = self._now_ns()
+
+    def _start_over(self, file: LocalFile) -> None:
+        """Empty the file. The stored version stays on Figshare until the new content is there."""
+        if file.spool is not None and not file.sealed:
+            file.spool.truncate(0)
+        else:
+            self._retire(file)
+            file.spool = self._spool.create()
+        assert file.spool is not None
+        self._changed(file, file.spool)
+
+    def _retire(self, file: LocalFile) -> None:
+        """The sealed spool file is its upload's from now on; it is closed with the last handle (a read may be under way)."""
+        if file.spool is not None:
+            file.retired.append(file.spool)
+        file.spool, file.sealed = None, False
+
+    async def _writable(self, file: LocalFile) -> SpoolFile:
+        """The spool file to write to: the present one, an overlay over the stored file, or a copy of a sealed one."""
+        if file.spool is not None and not file.sealed:
+            return file.spool
+        if file.spool is None:
+            file.spool = self.overlay(file.node)
+            return file.spool
+        async with file.thawing:  # a copy on this disk, no request
+            if file.sealed:
+                fresh = self._spool.create()
+                await fresh.copy_from(file.spool)
+                self._retire(file)
+                file.spool = fresh
+        assert file.spool is not None
+        return file.spool
+
+    def overlay(self, node: FileNode) -> SpoolFile:
+        """A spool file over what Figshare has of ``node``: what is not written here is fetched when it is needed."""
+        stored = node.stored
+        assert stored is not None
+        reader = self._reader(stored)
+
+        async def read_base(start: int, end: int) -> bytes:
+            return await reader.read(start, end - start)
+
+        return self._spool.create(base_size=stored.size, read_base=read_base)
+
+    # -- close, fsync ------------------------------------------------------------
+
+    async def flush(self, number: int) -> None:
+        """A ``close()``. The last one of a handle that has written waits for the upload.
+
+        Returns once Figshare has the file, or, past ``close_timeout``, once it is in the journal and on its way. Raises
+        what Figshare refused it with, again and again until the file is opened anew.
+        """
+        handle = self._handles[number]
+        file = handle.file
+        self._raise_sticky_and_drop(file)
+        if not handle.wrote or (not file.dirty and file.settling is None):
+            return
+        if self._still_open(handle.pid, file.node.inode):
+            return
+        async with self._waiting:
+            settled = self.settler.settle(file)
+            await file.journaled.wait()
+            with trio.move_on_after(self._close_timeout):
+                await settled.wait()
+        self._raise_sticky(file)
+
+    def _raise_sticky_and_drop(self, file: LocalFile) -> None:
+        """After a failed write, the name of a new file goes: a second rsync or cp must not take half a file for done."""
+        if file.error is None:
+            return
+        if file.node.stored is None and file.node.parent is not None:
+            self._tree.detach(file.node)
+        raise copy.copy(file.error)
+
+    async def fsync(self, number: int) -> None:
+        """What was written is on this disk; nothing is uploaded (programs sync temporary files, databases all the time)."""
+        handle = self._handles[number]
+        self._raise_sticky(handle.file)
+        if handle.wrote and handle.file.spool is not None and not handle.file.sealed:
+            await handle.file.spool.sync()
+
+    def check(self, node: FileNode) -> None:
+        """Raise the file's remembered error, so that no program renames half a file over a good one."""
+        file = self.settler.known(node)
+        if file is not None:
+            self._raise_sticky(file)
