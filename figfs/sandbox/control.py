@@ -1,0 +1,131 @@
+"""``/_sandbox/``: what a person, a test or a benchmark asks of the sandbox itself. Loopback only, no token.
+
+| request | what it does |
+|---|---|
+| `GET requests` | `[{"time", "role", "method", "path", "status", "bytes"}, …]` since the last `DELETE` |
+| `DELETE requests` | forgets them |
+| `GET account` | `{"articles": […], "projects": […], "collections": […]}`: all that the account has |
+| `POST articles` | makes articles with computed contents, see `bulk` |
+| `GET`, `PUT faults` | the fault plan (`faults.py`) |
+| `GET`, `PUT settings` | the settings (`settings.py`); `PUT` changes the keys given |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from figfs.sandbox import seed
+from figfs.sandbox.errors import bad_request, forbidden
+from figfs.sandbox.http import json_object, json_response, sandbox_of
+from figfs.sandbox.requestlog import CONTROL
+from figfs.sandbox.state import Sandbox
+
+
+async def get_requests(sandbox: Sandbox, request: Request) -> Response:
+    return json_response(sandbox.requests.entries())
+
+
+async def delete_requests(sandbox: Sandbox, request: Request) -> Response:
+    sandbox.requests.clear()
+    return Response(status_code=204)
+
+
+async def get_account(sandbox: Sandbox, request: Request) -> Response:
+    """``folder`` is '' outside folders; ``md5`` is the computed one, else the supplied one; ``size`` is in
+    bytes.
+    """
+    store, owner = sandbox.store, sandbox.account.id
+    files: dict[int, list[dict[str, Any]]] = {}
+    for file in store.rows("SELECT * FROM files WHERE draft ORDER BY id"):
+        shown = {key: file[key] for key in ("id", "name", "folder", "size", "status")}
+        shown["md5"] = file["computed_md5"] or file["supplied_md5"]
+        files.setdefault(file["article_id"], []).append(shown)
+    articles = [
+        {
+            "id": row["id"],
+            "title": row["title"],
+            "project_id": row["project_id"],
+            "status": "draft" if row["edited"] or not row["version"] else "public",
+            "files": files.get(row["id"], []),
+        }
+        for row in store.rows("SELECT * FROM articles WHERE owner = ? ORDER BY id", owner)
+    ]
+    projects = [
+        {
+            "id": row["id"],
+            "title": row["title"],
+            "storage": "individual" if row["group_id"] is None else "group",
+        }
+        for row in store.rows("SELECT * FROM projects WHERE owner = ? ORDER BY id", owner)
+    ]
+    members: dict[int, list[int]] = {}
+    for entry in store.rows("SELECT * FROM collection_articles ORDER BY position"):
+        members.setdefault(entry["collection_id"], []).append(entry["article_id"])
+    collections = [
+        {"id": row["id"], "title": row["title"], "articles": members.get(row["id"], [])}
+        for row in store.rows("SELECT * FROM collections WHERE owner = ? ORDER BY id", owner)
+    ]
+    return json_response({"articles": articles, "projects": projects, "collections": collections})
+
+
+async def post_articles(sandbox: Sandbox, request: Request) -> Response:
+    """201 with ``{"ids": […]}``. The body's keys are those of ``seed.bulk``."""
+    body = await json_object(request)
+    try:
+        ids = await seed.bulk(sandbox, **body)
+    except (TypeError, ValueError) as problem:
+        raise bad_request(str(problem)) from None
+    return json_response({"ids": ids}, 201)
+
+
+async def get_faults(sandbox: Sandbox, request: Request) -> Response:
+    return json_response(sandbox.faults.as_list())
+
+
+async def put_faults(sandbox: Sandbox, request: Request) -> Response:
+    try:
+        sandbox.faults.replace(json.loads(await request.body()))
+    except ValueError as problem:
+        raise bad_request(str(problem)) from None
+    return json_response(sandbox.faults.as_list())
+
+
+async def get_settings(sandbox: Sandbox, request: Request) -> Response:
+    return json_response(sandbox.settings.as_dict())
+
+
+async def put_settings(sandbox: Sandbox, request: Request) -> Response:
+    try:
+        sandbox.settings.change(await json_object(request))
+    except ValueError as problem:
+        raise bad_request(str(problem)) from None
+    sandbox.save_settings()
+    return json_response(sandbox.settings.as_dict())
+
+
+def _local(name: str, method: str, handler: Callable[[Sandbox, Request], Awaitable[Response]]) -> Route:
+    async def checked(request: Request) -> Response:
+        # A web page that makes a name of its own point to this machine sends that name (DNS rebinding).
+        if request.url.hostname not in ("127.0.0.1", "localhost"):
+            raise forbidden("Only as 127.0.0.1 or localhost")
+        return await handler(sandbox_of(request), request)
+
+    return Route(f"{CONTROL}/{name}", checked, methods=[method])
+
+
+routes = [
+    _local("requests", "GET", get_requests),
+    _local("requests", "DELETE", delete_requests),
+    _local("account", "GET", get_account),
+    _local("articles", "POST", post_articles),
+    _local("faults", "GET", get_faults),
+    _local("faults", "PUT", put_faults),
+    _local("settings", "GET", get_settings),
+    _local("settings", "PUT", put_settings),
+]

@@ -1,0 +1,95 @@
+"""What all endpoints share: authentication, JSON bodies in and out, absolute addresses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from figfs.sandbox.errors import ApiError, bad_request, unauthorized
+from figfs.sandbox.state import Sandbox
+
+Handler = Callable[[Sandbox, Request], Awaitable[Response]]
+
+
+def json_response(data: object, status: int = 200, *, location: str | None = None) -> Response:
+    headers = {} if location is None else {"Location": location}
+    return Response(
+        msgspec.json.encode(data), status, headers=headers, media_type="application/json; charset=UTF-8"
+    )
+
+
+def error_response(error: ApiError) -> Response:
+    return json_response(error.body(), error.status)
+
+
+def private(path: str, method: str, handler: Handler) -> Route:
+    """A route that needs the account's token."""
+
+    async def authenticated(request: Request) -> Response:
+        sandbox = sandbox_of(request)
+        require_token(sandbox, request)
+        return await handler(sandbox, request)
+
+    return Route(path, authenticated, methods=[method])
+
+
+def public(path: str, method: str, handler: Handler) -> Route:
+    """A route that anyone may use."""
+
+    async def anyone(request: Request) -> Response:
+        return await handler(sandbox_of(request), request)
+
+    return Route(path, anyone, methods=[method])
+
+
+def sandbox_of(request: Request) -> Sandbox:
+    sandbox: Sandbox = request.app.state.sandbox
+    return sandbox
+
+
+def given_token(request: Request, parameter: str) -> str | None:
+    """The token of the Authorization header (``token T``), else of the query parameter."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return request.query_params.get(parameter)
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "token" else ""
+
+
+def require_token(sandbox: Sandbox, request: Request) -> None:
+    """401 without the account's token (api.md §1)."""
+    token = given_token(request, "access_token")
+    if token is None:
+        raise unauthorized("OAuth token is missing")
+    if token != sandbox.token:
+        raise unauthorized("OAuth token is invalid")
+
+
+async def json_object(request: Request, *, required: bool = True) -> dict[str, Any]:
+    """The body, a JSON object. 415 for a form, 400 for what is no JSON object. ``required`` False: may be
+    empty.
+
+    A missing or wrong Content-Type is let pass, as the official Python sample sends none.
+    """
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        raise ApiError(415, "UnsupportedMediaType", "Only JSON bodies are accepted")
+    try:
+        raw = await request.body()
+    except ClientDisconnect:
+        raise bad_request("The body did not arrive") from None
+    if not raw and not required:
+        return {}
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        raise bad_request("The body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise bad_request("The body is not a JSON object")
+    return body
