@@ -28,11 +28,6 @@ class Part(Protocol):
 _Part = TypeVar("_Part", bound=Part)
 
 
-def ranges(parts: Iterable[Part]) -> list[tuple[int, int, int]]:
-    """(number, first byte, last byte) of each part: what ``check_tiling`` takes."""
-    return [(part.part_no, part.start_offset, part.end_offset) for part in parts]
-
-
 def check_tiling(parts: Iterable[tuple[int, int, int]], size: int) -> None:
     """Raise ``ValueError``, saying what is wrong, unless ``parts`` make up a file of ``size`` bytes exactly.
 
