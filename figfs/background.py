@@ -33,18 +33,19 @@ def start(command: Callable[[int], Sequence[str]], *, patience: float = 120.0) -
         finally:
             os.close(writer)
         try:
-            if not select.select([pipe], [], [], patience)[0]:
-                process.terminate()
-                return 1, f"it was not mounted within {patience:.0f} seconds"
-            line = pipe.readline()
+            in_time = bool(select.select([pipe], [], [], patience)[0])
         except KeyboardInterrupt:
             process.terminate()
             raise
+        line = pipe.readline() if in_time else ""
     code, _, text = line.strip().partition(" ")
-    if not code.isdecimal():
-        return 1, f"the background process ended before it had mounted anything (exit code {process.wait()})"
-    if code == "0":
-        process.returncode = 0  # it lives on, and is not our child to wait for
+    if in_time and not code.isdecimal():
+        ended = process.wait()
+        return 1, f"the background process ended before it had mounted anything (exit code {ended})"
+    if not in_time:
+        process.terminate()  # it has things to take down, and time for it
+        code, text = "1", f"it was not mounted within {patience:g} seconds"
+    process.returncode = 0  # it lives on, or ends by itself: Popen is not to warn that nobody waited
     return int(code), text
 
 

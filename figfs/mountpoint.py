@@ -34,6 +34,7 @@ class Machine:
     fuse_conf: Path = Path("/etc/fuse.conf")
     mountinfo: Path = Path("/proc/self/mountinfo")
     user: int = dataclasses.field(default_factory=os.geteuid)
+    access: Callable[[Path, int], bool] = os.access
     which: Callable[[str], str | None] = shutil.which
     run: Callable[[Sequence[str]], subprocess.CompletedProcess[str]] = _run
 
@@ -66,7 +67,7 @@ def prepare(path: Path, *, allow_other: bool = False, machine: Machine | None = 
         raise ConfigurationError(f"{path} does not exist: run 'mkdir -p {path}' first") from exc
     except OSError as exc:
         raise ConfigurationError(f"cannot use {path}: {exc.strerror}") from exc
-    if machine.user != 0 and not os.access(path, os.W_OK):
+    if machine.user != 0 and not machine.access(path, os.W_OK):
         raise ConfigurationError(f"you may not write to {path}: name a directory of your own")
     return path
 
@@ -76,7 +77,7 @@ def _check_fuse(machine: Machine) -> None:
         raise ConfigurationError(
             f"there is no {machine.device}: run 'sudo modprobe fuse', or give the container this device"
         )
-    if not os.access(machine.device, os.R_OK | os.W_OK):
+    if not machine.access(machine.device, os.R_OK | os.W_OK):
         raise ConfigurationError(f"you may not open {machine.device}: run 'sudo chmod 666 {machine.device}'")
     # Root mounts by itself; libfuse calls fusermount3 for everybody else.
     if machine.user != 0 and machine.which("fusermount3") is None:
@@ -99,7 +100,7 @@ def _check_allow_other(machine: Machine) -> None:
 def is_dead(path: Path) -> bool:
     """Whether ``path`` is a mount point whose daemon has gone ("transport endpoint is not connected")."""
     try:
-        path.stat()
+        os.statvfs(path)  # not stat, which the kernel answers from its memory for a while
     except OSError as exc:
         return exc.errno == errno.ENOTCONN
     return False

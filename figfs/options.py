@@ -248,7 +248,7 @@ def without_unknown(text: str) -> str:
 
 
 def _unknown(name: str, where: str) -> ConfigurationError:
-    near = difflib.get_close_matches(name.replace("_", "-"), [*_BY_NAME, *_SHORT, "config"], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.replace("_", "-"), [*_BY_NAME, *_SHORT, "config"], n=3, cutoff=0.6)
     hint = f": did you mean {' or '.join(near)}?" if near else ""
     return ConfigurationError(f"{where}: there is no option {name!r}{hint}", exit_code=2)
 
