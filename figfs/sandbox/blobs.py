@@ -1,5 +1,4 @@
-"""Contents of files: uploaded ones on disk, seeded ones computed, so that gigabytes can be seeded in a
-second.
+"""Contents of files: uploaded ones on disk, seeded ones computed, so that gigabytes take no time and space.
 
 All functions block; callers run them in threads.
 """
@@ -55,9 +54,7 @@ class Blobs:
 
 
 def pattern_content(file_id: int, start: int, length: int) -> bytes:
-    """Bytes ``[start, start + length)`` of the computed content of a file: different for each id, the same
-    always.
-    """
+    """Bytes ``[start, start + length)`` of a computed content: different for each id, and always the same."""
     global _pattern
     if not _pattern:
         _pattern = 3 * random.Random("figfs sandbox").randbytes(

@@ -27,7 +27,5 @@ def stamp(seconds: float) -> str:
 
 
 def without_zone(date: str) -> str:
-    """The same date as Figshare writes it in timelines, accounts and embargoes: without the Z (api.md §1,
-    §2).
-    """
+    """The same date as in timelines, accounts and embargoes: without the Z (api.md §1, §2)."""
     return date.removesuffix("Z")

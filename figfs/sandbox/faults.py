@@ -310,8 +310,7 @@ def _answerless(app: ASGIApp) -> ASGIApp:
 
 
 async def _drop(scope: Scope, receive: Receive) -> None:
-    """Close the connection of this request, as a server that dies does, and wait until the HTTP server has
-    noticed.
+    """Close the connection of this request, as a dying server does, and wait until the HTTP server notices.
 
     ASGI has no such thing, so the connection is found among this process's sockets, by the address of its
     other end. Without a connection (an ASGI client in the same process): ConnectionAbortedError.

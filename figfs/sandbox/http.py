@@ -72,8 +72,7 @@ def require_token(sandbox: Sandbox, request: Request) -> None:
 
 
 async def json_object(request: Request, *, required: bool = True) -> dict[str, Any]:
-    """The body, a JSON object. 415 for a form, 400 for what is no JSON object. ``required`` False: may be
-    empty.
+    """The body, a JSON object, which may be missing if not ``required``. 415 for a form, 400 for all else.
 
     A missing or wrong Content-Type is let pass, as the official Python sample sends none.
     """

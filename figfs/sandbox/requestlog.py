@@ -1,6 +1,4 @@
-"""What was asked of the sandbox: role, method, path, status and bytes of each request, for
-``/_sandbox/requests``.
-"""
+"""What was asked of the sandbox, for ``/_sandbox/requests``."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ class RequestLog:
 
 
 def role_of(path: str) -> str:
-    """``api``, ``upload``, ``download`` (the routes that redirect), ``storage`` (the bytes), ``stats`` or
-    ``oai``.
-    """
+    """``api``, ``upload``, ``download`` (routes that redirect), ``storage`` (the bytes), ``stats``, ``oai``."""
     if path.startswith(("/v2/file/download/", "/ndownloader/")):
         return "download"
     if path == "/v2/oai":

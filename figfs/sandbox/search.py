@@ -17,9 +17,7 @@ _Test = Callable[[_Document], bool]
 
 
 def changed(sandbox: Sandbox, kind: str, identifier: int) -> None:
-    """Note that an article, project or collection was made, changed or deleted: the index shows it
-    ``search_lag`` later.
-    """
+    """Note that an item of this kind is new, changed or gone: the index shows it ``search_lag`` later."""
     due = sandbox.clock.time() + sandbox.settings.search_lag
     sandbox.store.run(
         "INSERT OR IGNORE INTO index_queue (kind, id, due) VALUES (?, ?, ?)", kind, identifier, due

@@ -274,8 +274,7 @@ async def bulk(
     file_count: int = 0,
     file_size: int = 1000,
 ) -> list[int]:
-    """Make ``count`` drafts and return their ids. Searches find them at once; limits of files and quota do
-    not apply.
+    """Make ``count`` drafts and return their ids. Searches find them at once; no limit or quota applies.
 
     Each has files of the sizes in ``files``, then ``file_count`` of ``file_size`` bytes. ``title`` is
     followed by a number. Created one second apart, from 2020-01-01. Contents are computed when read, differ

@@ -23,8 +23,10 @@ class Settings:
     | `assembly_delay` | 0.05 | from the completion of an upload to `available` |
     | `assembly_ends_at` | `available` | `moving_to_final`: assembly stays there for ever |
     | `compute_md5` | true | false: `computed_md5` stays empty |
+    | `max_parts_at_once` | 32 | more parts being sent at once get 429 (quirk U4) |
     | `search_lag` | 2 | how far the search index is behind |
     | `presign_seconds` | 10 | life of a presigned URL, checked when a request arrives |
+    | `stream_private` | false | true: `/ndownloader/` sends files that are not public itself (quirk D9) |
     | `max_depth` | null | a listing page that starts at this offset or beyond is refused |
     | `ignore_paging` | false | true: listings come whole, whatever page is asked for |
     | `list_project_articles` | true | whether `GET /account/articles` shows articles of projects too |
@@ -40,8 +42,10 @@ class Settings:
     assembly_delay: float = 0.05
     assembly_ends_at: str = "available"
     compute_md5: bool = True
+    max_parts_at_once: int = 32
     search_lag: float = 2.0
     presign_seconds: int = 10
+    stream_private: bool = False
     max_depth: int | None = None
     ignore_paging: bool = False
     list_project_articles: bool = True

@@ -17,8 +17,7 @@ from figfs.sandbox.store import Store
 
 @dataclasses.dataclass(slots=True)
 class Sandbox:
-    """``base_url`` is scheme, host and port, without a trailing slash: all addresses in answers begin with
-    it.
+    """``base_url`` is scheme, host and port, no slash at its end: all addresses in answers begin with it.
 
     ``background`` is for the assembly of uploads; it ends with the sandbox.
     """

@@ -26,17 +26,24 @@ from figfs.sandbox.store import Row
 
 async def redirect_from_api(sandbox: Sandbox, request: Request) -> Response:
     """``/v2/file/download/{id}``: 302 to storage (quirk D4). Files that are not public need the token."""
-    return _redirect(sandbox, request, "access_token")
+    return _redirect(sandbox, _find(sandbox, request, "access_token"))
 
 
 async def redirect_from_ndownloader(sandbox: Sandbox, request: Request) -> Response:
-    """``/ndownloader/files/{id}``, in place of ndownloader.figshare.com; also takes ``?token=`` (quirk
-    D6).
-    """
-    return _redirect(sandbox, request, "token")
+    """``/ndownloader/files/{id}`` stands for ndownloader.figshare.com; takes ``?token=`` too (quirk D6)."""
+    file = _find(sandbox, request, "token")
+    if sandbox.settings.stream_private and not file["public"]:
+        read = sandbox.blobs.opener(file["id"], pattern=bool(file["pattern"]), size=file["size"])
+        return _Bytes(read, 0, file["size"], 200, {})  # quirk D9: no length, whatever range is asked for
+    return _redirect(sandbox, file)
 
 
-def _redirect(sandbox: Sandbox, request: Request, parameter: str) -> Response:
+def _redirect(sandbox: Sandbox, file: Row) -> Response:
+    return Response(status_code=302, headers={"Location": presign(sandbox, file)})
+
+
+def _find(sandbox: Sandbox, request: Request, parameter: str) -> Row:
+    """The file that is asked for, if all its bytes are there and it may be read; else 404."""
     token = given_token(request, parameter)
     if token is not None and token != sandbox.token:
         raise unauthorized("OAuth token is invalid")
@@ -48,7 +55,7 @@ def _redirect(sandbox: Sandbox, request: Request, parameter: str) -> Response:
         or not (_is_served(file) and (file["public"] or _is_own(sandbox, file, token)))
     ):
         raise not_found("file", file_id)
-    return Response(status_code=302, headers={"Location": presign(sandbox, file)})
+    return file
 
 
 def _is_served(file: Row) -> bool:
@@ -96,6 +103,7 @@ async def get_object(sandbox: Sandbox, request: Request) -> Response:
     bounds = parse_range(request.headers.get("Range"), size)
     headers = {
         "Accept-Ranges": "bytes",
+        "Content-Length": str(size),
         "ETag": f'"{file["computed_md5"] or file["supplied_md5"]}"',
         "Last-Modified": email.utils.format_datetime(
             datetime.datetime.fromisoformat(file["modified"]), usegmt=True
@@ -112,7 +120,7 @@ async def get_object(sandbox: Sandbox, request: Request) -> Response:
                 "The requested range is not satisfiable",
                 {"Content-Range": f"bytes */{size}"},
             )
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
     try:
         read = sandbox.blobs.opener(file["id"], pattern=bool(file["pattern"]), size=size)
     except FileNotFoundError:
@@ -143,8 +151,7 @@ def _check_signature(sandbox: Sandbox, request: Request) -> Response | None:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Bytes ``[start, end)`` of a Range header; None for the whole: no header, a malformed one, several
-    ranges.
+    """Bytes ``[start, end)`` of a Range header; None for the whole: no, a malformed, or several ranges.
 
     ``start >= end`` means that the range cannot be satisfied.
     """
@@ -173,8 +180,9 @@ class _Bytes(Response):
     def __init__(
         self, read: Callable[[int, int], bytes], start: int, end: int, status: int, headers: dict[str, str]
     ) -> None:
-        kind = {"Content-Length": str(end - start), "Content-Type": "application/octet-stream"}
-        super().__init__(None, status, headers=headers | kind)
+        # Not Response.__init__, which would add a length where there is none to be.
+        self.status_code, self.background = status, None
+        self.init_headers(headers | {"Content-Type": "application/octet-stream"})
         self._read, self._start, self._end = read, start, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -83,8 +83,7 @@ PRAGMA user_version = 1;
 
 
 class Store:
-    """Open the database at ``path``, or a new one in memory if that is None. ``is_new`` tells whether it was
-    made.
+    """The database at ``path``, which is made if missing, or one in memory. ``is_new``: it was made.
 
     One process at a time: OSError (EBUSY) if another has it open.
     """

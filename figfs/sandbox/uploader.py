@@ -48,20 +48,19 @@ async def get_part(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def put_part(sandbox: Sandbox, request: Request) -> Response:
-    """Takes the bytes of a part. 409 when it is locked or complete, or the upload completed; 411 without a
-    length.
+    """Takes the bytes of a part. 409 when it is locked or complete, or the upload completed.
 
-    A body that stalls, or is shorter than the part, is waited for ``upload_timeout`` seconds, then 500 (quirk
-    U7). A longer one is refused at once with 500 and the connection is closed.
+    411 without a length. A body that stalls, or is shorter than the part, is waited for ``upload_timeout``
+    seconds, then 500 (quirk U7). A longer one is refused at once with 500 and the connection is closed.
     """
     file, number = _find(sandbox, request)
     if file is None:
-        return Response(status_code=404)
-    if file["completed"] or number in _complete_parts(sandbox, file):
-        return Response(status_code=409)
+        return await _refuse(sandbox, request, 404)
     key = (file["token"], number)
-    if key in sandbox.locked_parts:
-        return Response(status_code=409)
+    if file["completed"] or key in sandbox.locked_parts or number in _complete_parts(sandbox, file):
+        return await _refuse(sandbox, request, 409)
+    if len(sandbox.locked_parts) >= sandbox.settings.max_parts_at_once:
+        return await _refuse(sandbox, request, 429)
     length = request.headers.get("Content-Length")
     if length is None:
         return PlainTextResponse("A part needs a Content-Length", 411, headers={"Connection": "close"})
@@ -81,6 +80,15 @@ async def put_part(sandbox: Sandbox, request: Request) -> Response:
         return Response(status_code=404)
     sandbox.store.run("INSERT OR IGNORE INTO parts (token, number) VALUES (?, ?)", *key)
     return PlainTextResponse("OK")  # quirk U5
+
+
+async def _refuse(sandbox: Sandbox, request: Request, status: int) -> Response:
+    """Answer once the body has come: a client that is still sending would miss the answer."""
+    with trio.move_on_after(sandbox.settings.upload_timeout):
+        message = await request.receive()
+        while message["type"] == "http.request" and message.get("more_body"):
+            message = await request.receive()
+    return Response(status_code=status, headers={"Retry-After": "1"} if status == 429 else None)
 
 
 async def reset_part(sandbox: Sandbox, request: Request) -> Response:
