@@ -2,10 +2,13 @@
 
 Three families:
 
-* ``RemoteError``: Figshare, or the way to it, failed. ``figshare/client.py`` is the one place that makes them.
-* ``OSError`` with an errno: a rule of the file system itself (not a directory, exists, name too long). Raised as
+* ``RemoteError``: Figshare, or the way to it, failed. ``figshare/client.py`` is the one place that makes
+them.
+* ``OSError`` with an errno: a rule of the file system itself (not a directory, exists, name too long). Raised
+as
   Python's own class, since that is what the operating system would raise; nothing to define here.
-* ``ConfigurationError``: the person who typed a command has to do something; never seen by a program on the mount.
+* ``ConfigurationError``: the person who typed a command has to do something; never seen by a program on the
+mount.
 
 ``fuse.py`` turns all three into an errno, in one wrapper.
 """
@@ -23,7 +26,7 @@ class FigfsError(Exception):
 
 
 class ConfigurationError(FigfsError):
-    """What was asked for cannot be started; the text says what to do. ``exit_code`` is 2 for usage, else 1."""
+    """It cannot be started; the text says what to do. ``exit_code`` is 2 for usage, else 1."""
 
     errno: ClassVar[int] = _errno.EINVAL
 
@@ -47,7 +50,7 @@ class Unauthorized(RemoteError):
 
 
 class Forbidden(RemoteError):
-    """403 on an API call: the account may not do this (a published article cannot be deleted, for example)."""
+    """403 on an API call: the account may not do this (delete a published article, for example)."""
 
     errno: ClassVar[int] = _errno.EPERM
 
@@ -105,7 +108,8 @@ class VerificationFailed(RemoteError):
 
 
 class UnknownOutcome(RemoteError):
-    """The answer to a request that must not be repeated blindly (POST) was lost: it may have been carried out.
+    """The answer to a request that must not be repeated blindly (POST) was lost: it may have been carried
+    out.
 
     The caller looks before it acts again.
     """
@@ -129,7 +133,8 @@ class TooSlow(RemoteError):
     errno: ClassVar[int] = _errno.ETIMEDOUT
 
 
-#: Figshare has understood and will not do it: repeating the same is no use until a person has changed something.
+#: Figshare has understood and will not do it: repeating the same is no use until a person has changed
+#: something.
 REFUSALS = (
     Unauthorized,
     Forbidden,

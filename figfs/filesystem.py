@@ -1,9 +1,10 @@
-"""The POSIX verbs, without FUSE: names, attributes and directories. Holds the tree and the open files together.
+"""The POSIX verbs, without FUSE: names, attributes and directories. Holds the tree and the open files
+together.
 
-Arguments are inode numbers and names as the kernel has them; results are nodes and plain records. Errors are ``OSError``
-for the file system's own rules and ``RemoteError`` for Figshare's (``errors.py``). Creating, renaming and removing a
-*container* asks Figshare while the program waits, for it must hear of a refusal; every other change of a name is local and
-instant (``settling.py`` carries it out).
+Arguments are inode numbers and names as the kernel has them; results are nodes and plain records. Errors are
+``OSError`` for the file system's own rules and ``RemoteError`` for Figshare's (``errors.py``). Creating,
+renaming and removing a *container* asks Figshare while the program waits, for it must hear of a refusal;
+every other change of a name is local and instant (``settling.py`` carries it out).
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class FileSystem:
         return self._tree.node(inode)
 
     async def setattr(self, inode: int, change: Change, handle: int | None) -> Node:
-        """Modes and times always succeed and are kept (rsync writes no file at all where chmod is refused)."""
+        """Modes and times always succeed and are kept (rsync writes no file where chmod is refused)."""
         node = self._tree.node(inode)
         if change.uid not in (None, self._uid) or change.gid not in (None, self._gid):
             raise OSError(errno.EPERM, "all files belong to the owner of the mount")
@@ -249,7 +250,9 @@ class FileSystem:
         return self.files.open(node, flags, pid)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:
-        """Remove a name. For a file local and instant; an article's link in a collection leaves it within the deadline."""
+        """Remove a name. For a file local and instant; an article's link in a collection leaves it within the
+        deadline.
+        """
         node = self._child(parent, raw_name)
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
@@ -472,7 +475,9 @@ class FileSystem:
         self._tree.attach(node, container, name)
 
     def _rename_folder(self, node: Container, container: Container, name: str) -> None:
-        """A folder is a path on each of its files: the folder is made anew, and every file goes to its new place."""
+        """A folder is a path on each of its files: the folder is made anew, and every file goes to its new
+        place.
+        """
         if container.kind not in (Kind.ARTICLE, Kind.FOLDER):
             raise OSError(errno.EPERM, "folders belong into an article")
         above: Container | None = container

@@ -1,8 +1,8 @@
 """The adapter to pyfuse3: types in, types out, exception to errno. No decision is taken here.
 
-One wrapper stands around every handler. It gives it a deadline, since pyfuse3 knows no interrupts and a program that waits
-in a handler cannot be killed; and it turns every exception into an errno, since any exception but ``FUSEError`` that leaves
-a handler ends the mount for everyone.
+One wrapper stands around every handler. It gives it a deadline, since pyfuse3 knows no interrupts and a
+program that waits in a handler cannot be killed; and it turns every exception into an errno, since any
+exception but ``FUSEError`` that leaves a handler ends the mount for everyone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from figfs.namespace.nodes import Node
 
 log = logging.getLogger(__name__)
 
-#: Worker tasks of pyfuse3: above the number of FLUSH requests that may wait (openfiles.WAITING_FLUSHES), so that the mount
-#: answers while uploads are waited for.
+#: Worker tasks of pyfuse3: above the number of FLUSH requests that may wait (openfiles.WAITING_FLUSHES), so
+#: that the mount answers while uploads are waited for.
 MAX_TASKS = 256
 
-#: How long the kernel may answer from its own cache (seconds). Short: what it holds cannot be taken back from a handler, and
-#: asking us costs about 0.1 ms.
+#: How long the kernel may answer from its own cache (seconds). Short: what it holds cannot be taken back from
+#: a handler, and asking us costs about 0.1 ms.
 KERNEL_TIMEOUT = 1.0
 
 #: Answers that are no news for the log: programs probe for names all the time.
@@ -76,7 +76,9 @@ def handler(method: Handler) -> Handler:
 
 
 class Operations(pyfuse3.Operations):
-    """Handlers of one mount. ``op_timeout`` is the deadline of each (seconds), ``close_timeout`` that of an upload in FLUSH."""
+    """Handlers of one mount. ``op_timeout`` is the deadline of each (seconds), ``close_timeout`` that of an
+    upload in FLUSH.
+    """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
@@ -86,7 +88,8 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._fs = filesystem
         self._op_timeout = op_timeout
-        # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a download.
+        # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a
+        # download.
         self._flush_timeout = close_timeout + 10 * op_timeout
 
     def deadline(self, operation: str) -> float:

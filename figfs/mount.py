@@ -1,8 +1,9 @@
 """The composition root: opens everything one mount needs, runs it, and takes it down in reverse.
 
-Tasks: ``pyfuse3.main`` answers the kernel; beside it a services nursery runs listings, fetches, uploads and deletions, the
-account's figures, and the signals. The services outlive the programs that caused them; the end of ``pyfuse3.main`` (an
-unmount, or SIGTERM) is the end of the mount: what is owed gets ``unmount_timeout`` seconds, the rest stays in the journal.
+Tasks: ``pyfuse3.main`` answers the kernel; beside it a services nursery runs listings, fetches, uploads and
+deletions, the account's figures, and the signals. The services outlive the programs that caused them; the end
+of ``pyfuse3.main`` (an unmount, or SIGTERM) is the end of the mount: what is owed gets ``unmount_timeout``
+seconds, the rest stays in the journal.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ RESTART_PAUSE = 5.0  #: seconds before a service that failed is started again
 async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Mount, serve until the unmount or SIGTERM/SIGINT, and return once all is taken down.
 
-    ``on_ready`` is called once, with a line for a person, when the mount answers. Raises ``ConfigurationError`` or
-    ``RemoteError`` with such a line if it cannot be mounted.
+    ``on_ready`` is called once, with a line for a person, when the mount answers. Raises
+    ``ConfigurationError`` or ``RemoteError`` with such a line if it cannot be mounted.
     """
     _raise_descriptor_limit()
     async with open_client(
@@ -177,7 +178,9 @@ async def _first_answer(client: Client, settings: Settings) -> Account:
 
 
 def _state_directory(settings: Settings, account: Account) -> Path:
-    """Where this account's journal, spool and attributes are: one for each account and service, unless told otherwise."""
+    """Where this account's journal, spool and attributes are: one for each account and service, unless told
+    otherwise.
+    """
     directory = settings.state_dir
     if directory is None:
         host = urllib.parse.urlsplit(settings.api).netloc

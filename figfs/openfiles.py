@@ -1,7 +1,7 @@
 """Handles, and the bytes behind them: reading and writing open files.
 
-Opening costs nothing, for reading or writing: content is fetched, or a spool file made, when the first byte is touched. What
-happens to written bytes after that is ``settling.py``'s business.
+Opening costs nothing, for reading or writing: content is fetched, or a spool file made, when the first byte
+is touched. What happens to written bytes after that is ``settling.py``'s business.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from figfs.writing.spool import Spool, SpoolFile
 
 log = logging.getLogger(__name__)
 
-#: FLUSH requests that wait at the same time; more queue. Far below the workers of ``pyfuse3.main`` (fuse.py), so that the
-#: rest of the mount answers while uploads are waited for.
+#: FLUSH requests that wait at the same time; more queue. Far below the workers of ``pyfuse3.main`` (fuse.py),
+#: so that the rest of the mount answers while uploads are waited for.
 WAITING_FLUSHES = 64
 
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Handle:
-    """One open file description. Without local bytes, it reads the version that was there when it was opened."""
+    """One open file description. Without local bytes, it reads the version of when it was opened."""
 
     file: LocalFile
     pid: int
@@ -134,7 +134,9 @@ class OpenFiles:
         return Reader(Source(key=stored.md5 or f"id:{stored.id}", size=stored.size, fetch=fetch), self._cache)
 
     def release(self, number: int) -> None:
-        """The last reference to a handle is gone. What is dirty still (mmap, children that wrote on) is settled now."""
+        """The last reference to a handle is gone. What is dirty still (mmap, children that wrote on) is
+        settled now.
+        """
         handle = self._handles.pop(number)
         file = handle.file
         file.handles -= 1
@@ -158,7 +160,9 @@ class OpenFiles:
     # -- writing ------------------------------------------------------------
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
-        """Write into the spool. ``OSError``: EFBIG past what the account takes, or what the disk says; it is remembered."""
+        """Write into the spool. ``OSError``: EFBIG past what the account takes, or what the disk says; it is
+        remembered.
+        """
         handle = self._handles[number]
         file = handle.file
         self._raise_sticky(file)
@@ -220,13 +224,17 @@ class OpenFiles:
         self._changed(file, file.spool)
 
     def _retire(self, file: LocalFile) -> None:
-        """The sealed spool file is its upload's from now on; it is closed with the last handle (a read may be under way)."""
+        """The sealed spool file is its upload's from now on; it is closed with the last handle (a read may be
+        under way).
+        """
         if file.spool is not None:
             file.retired.append(file.spool)
         file.spool, file.sealed = None, False
 
     async def _writable(self, file: LocalFile) -> SpoolFile:
-        """The spool file to write to: the present one, an overlay over the stored file, or a copy of a sealed one."""
+        """The spool file to write to: the present one, an overlay over the stored file, or a copy of a sealed
+        one.
+        """
         if file.spool is not None and not file.sealed:
             return file.spool
         if file.spool is None:
@@ -242,7 +250,9 @@ class OpenFiles:
         return file.spool
 
     def overlay(self, node: FileNode) -> SpoolFile:
-        """A spool file over what Figshare has of ``node``: what is not written here is fetched when it is needed."""
+        """A spool file over what Figshare has of ``node``: what is not written here is fetched when it is
+        needed.
+        """
         stored = node.stored
         assert stored is not None
         reader = self._reader(stored)
@@ -257,8 +267,8 @@ class OpenFiles:
     async def flush(self, number: int) -> None:
         """A ``close()``. The last one of a handle that has written waits for the upload.
 
-        Returns once Figshare has the file, or, past ``close_timeout``, once it is in the journal and on its way. Raises
-        what Figshare refused it with, again and again until the file is opened anew.
+        Returns once Figshare has the file, or, past ``close_timeout``, once it is in the journal and on its
+        way. Raises what Figshare refused it with, again and again until the file is opened anew.
         """
         handle = self._handles[number]
         file = handle.file
@@ -275,7 +285,9 @@ class OpenFiles:
         self._raise_sticky(file)
 
     def _raise_sticky_and_drop(self, file: LocalFile) -> None:
-        """After a failed write, the name of a new file goes: a second rsync or cp must not take half a file for done."""
+        """After a failed write, the name of a new file goes: a second rsync or cp must not take half a file
+        for done.
+        """
         if file.error is None:
             return
         if file.node.stored is None and file.node.parent is not None:
@@ -283,7 +295,9 @@ class OpenFiles:
         raise copy.copy(file.error)
 
     async def fsync(self, number: int) -> None:
-        """What was written is on this disk; nothing is uploaded (programs sync temporary files, databases all the time)."""
+        """What was written is on this disk; nothing is uploaded (programs sync temporary files, databases all
+        the time).
+        """
         handle = self._handles[number]
         self._raise_sticky(handle.file)
         if handle.wrote and handle.file.spool is not None and not handle.file.sealed:

@@ -1,12 +1,15 @@
 """Bringing Figshare to what was written here, file by file.
 
-A ``LocalFile`` stands for the bytes of one file node while it is open, or while this machine has bytes that Figshare does
-not have. *Settling* it means: look at what the node wants (its name, its place, its content), look at what Figshare has,
-and take the next step, until there is none left. There is one settling task for a file at a time, in the services nursery.
+A ``LocalFile`` stands for the bytes of one file node while it is open, or while this machine has bytes that
+Figshare does not have. *Settling* it means: look at what the node wants (its name, its place, its content),
+look at what Figshare has, and take the next step, until there is none left. There is one settling task for a
+file at a time, in the services nursery.
 
 Invariants
-* A sealed spool file is never written again: a row of the journal names its MD5. A later write goes to a copy of it.
-* What a file replaces (``node.replaces``, ``Upload.replaces``) is deleted only after the new file has been verified.
+* A sealed spool file is never written again: a row of the journal names its MD5. A later write goes to a copy
+  of it.
+* What a file replaces (``node.replaces``, ``Upload.replaces``) is deleted only after the new file has been
+  verified.
 * A stored file that a handle is reading is not deleted before that handle is closed.
 """
 
@@ -32,7 +35,8 @@ from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
-#: A file under a temporary name that nothing has touched for this long (seconds) is uploaded under that name after all.
+#: A file under a temporary name that nothing has touched for this long (seconds) is uploaded under that name
+#: after all.
 HOLD_TIME = 300.0
 SEAL_PAUSE = 5.0  #: seconds before what is missing of a partly rewritten file is fetched again
 
@@ -90,8 +94,8 @@ class Doomed:
 class Settler:
     """Owns the local files, and everything owed to Figshare for them.
 
-    ``grace`` is how long (seconds) an unlink or a rename of a stored file can be taken back at no cost; ``overlay`` makes a
-    spool file over what Figshare has of a node.
+    ``grace`` is how long (seconds) an unlink or a rename of a stored file can be taken back at no cost;
+    ``overlay`` makes a spool file over what Figshare has of a node.
     """
 
     def __init__(
@@ -130,7 +134,9 @@ class Settler:
         return self._files.get(node)
 
     def tidy(self, file: LocalFile) -> None:
-        """Drop the local side once nobody has it open, nothing is owed for it, and its bytes are not needed here."""
+        """Drop the local side once nobody has it open, nothing is owed for it, and its bytes are not needed
+        here.
+        """
         if file.handles or file.settling is not None or file.wanted:
             return
         for spool in file.retired:
@@ -171,7 +177,9 @@ class Settler:
     # -- unlink, rename, replace ------------------------------------------------------------
 
     def adopt(self, node: FileNode, parent: Container, name: str) -> None:
-        """``node`` takes the place of what was unlinked there within the grace: that goes only once ``node`` is stored."""
+        """``node`` takes the place of what was unlinked there within the grace: that goes only once ``node``
+        is stored.
+        """
         for file_id, doomed in list(self._doomed.items()):
             if doomed.place == parent.key and doomed.name == name:
                 del self._doomed[file_id]
@@ -217,7 +225,9 @@ class Settler:
                 del self._doomed[file_id]
 
     def renamed(self, node: FileNode) -> None:
-        """``node`` has a new name or place: settle it now, or after the grace if that means moving a stored file."""
+        """``node`` has a new name or place: settle it now, or after the grace if that means moving a stored
+        file.
+        """
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         file = self.local(node)
         if (
@@ -240,7 +250,9 @@ class Settler:
     # -- settling ------------------------------------------------------------
 
     def settle(self, file: LocalFile) -> trio.Event:
-        """Start settling, unless it runs. The event is set when there is nothing left to do, or it was refused."""
+        """Start settling, unless it runs. The event is set when there is nothing left to do, or it was
+        refused.
+        """
         file.wanted = True
         if file.dirty:
             file.journaled = trio.Event()
@@ -281,7 +293,8 @@ class Settler:
                 return
             await self._store(file, wanted)
         elif self._is_misplaced(node):
-            # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old one goes.
+            # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old
+            # one goes.
             if file.spool is None:
                 file.spool = self._overlay(node)
             node.local_size = file.spool.size
@@ -376,7 +389,9 @@ class Settler:
             file.wanted = True  # renamed while its last bytes were on the way
 
     async def _seal(self, file: LocalFile, wanted: Wanted) -> bool:
-        """Make the content durable: complete it, hash it, put it into the journal. False if it changed meanwhile."""
+        """Make the content durable: complete it, hash it, put it into the journal. False if it changed
+        meanwhile.
+        """
         node, spool, changes = file.node, file.spool, file.changes
         assert spool is not None
         while True:
@@ -440,7 +455,9 @@ class Settler:
             file.sealed = False
 
     async def _refused(self, file: LocalFile, exc: Exception) -> None:
-        """Figshare will not have it: the bytes stay here, parked; the name shows what Figshare has; the file remembers."""
+        """Figshare will not have it: the bytes stay here, parked; the name shows what Figshare has; the file
+        remembers.
+        """
         node = file.node
         log.error("%s is not stored: %s", node.path(), exc)
         file.error = exc
@@ -472,7 +489,9 @@ class Settler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Delete what is doomed when it is due, and end the hold of forgotten temporary files. Runs until cancelled."""
+        """Delete what is doomed when it is due, and end the hold of forgotten temporary files. Runs until
+        cancelled.
+        """
         while True:
             self._wake = trio.Event()
             now = trio.current_time()
@@ -547,7 +566,7 @@ class Settler:
             self._tree.expire(article)
 
     async def drain(self) -> None:
-        """Carry out everything that is owed now, without grace, and return when nothing is. For the unmount."""
+        """For the unmount: carry out all that is owed, without grace, and return when nothing is."""
         for doomed in self._doomed.values():
             doomed.due = -math.inf
         self._wake_up()

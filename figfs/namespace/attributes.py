@@ -1,8 +1,9 @@
-"""Attributes that Figshare does not keep: times, permission bits and empty folders, in SQLite in the state directory.
+"""Attributes that Figshare does not keep: times, permission bits and empty folders, in SQLite in the state
+directory.
 
-Figshare files have no dates (api.md §0), and ``rsync -a`` sends every file again where times are not kept. Rows are kept
-by the node's key, for a stored file its id, so they survive a remount. All of it is read into memory once: ``getattr``
-never waits for a disk.
+Figshare files have no dates (api.md §0), and ``rsync -a`` sends every file again where times are not kept.
+Rows are kept by the node's key, for a stored file its id, so they survive a remount. All of it is read into
+memory once: ``getattr`` never waits for a disk.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Saved:
 
 
 class Attributes:
-    """The table. Open it with ``open_attributes``; every change is one small transaction (about 50 µs in WAL mode)."""
+    """The table. Open it with ``open_attributes``; every change is one small transaction (about 50 µs in WAL
+    mode).
+    """
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -48,7 +51,9 @@ class Attributes:
             node.made = saved.made
 
     def save(self, node: Node) -> None:
-        """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing tomorrow."""
+        """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing
+        tomorrow.
+        """
         if node.key.kind is Kind.PENDING:
             return
         made = isinstance(node, Container) and node.made
@@ -61,7 +66,8 @@ class Attributes:
         self._rows[str(key)] = saved
         with self._database:
             self._database.execute(
-                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made)"
+                " VALUES (?, ?, ?, ?, ?)",
                 (str(key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made),
             )
 
@@ -85,7 +91,8 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
     database = sqlite3.connect(path)
     try:
         database.execute("PRAGMA journal_mode=WAL")
-        # NORMAL: a power cut may cost the last times set, never the table; the journal of uploads is stricter.
+        # NORMAL: a power cut may cost the last times set, never the table; the journal of uploads is
+        # stricter.
         database.execute("PRAGMA synchronous=NORMAL")
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"

@@ -1,8 +1,8 @@
 """Nodes: anything with an inode number, and where its number comes from. No input or output here.
 
-A node is told apart by its ``Key``: what it is and Figshare's id of it. The inode number derives from the key, so it is
-the same after a remount (backup tools and ``rsync -H`` compare them). ``tree.py`` owns the nodes; ``openfiles.py`` and
-``filesystem.py`` read and change the fields marked so.
+A node is told apart by its ``Key``: what it is and Figshare's id of it. The inode number derives from the
+key, so it is the same after a remount (backup tools and ``rsync -H`` compare them). ``tree.py`` owns the
+nodes; ``openfiles.py`` and ``filesystem.py`` read and change the fields marked so.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Kind(enum.IntEnum):
 
 
 class Key(NamedTuple):
-    """Identity of a node: for a folder the id is ``<article>/<path>``, for a member ``<collection>/<article>``."""
+    """Identity of a node: for a folder the id is ``<article>/<path>``, for a member
+    ``<collection>/<article>``.
+    """
 
     kind: Kind
     id: Id
@@ -65,8 +67,8 @@ def inode_of(key: Key) -> int:
 class Node:
     """One thing with an inode number.
 
-    Invariant: ``parent.children[name] is self`` while attached; ``parent is None`` once detached (removed or replaced),
-    when open handles and the kernel may still hold it.
+    Invariant: ``parent.children[name] is self`` while attached; ``parent is None`` once detached (removed or
+    replaced), when open handles and the kernel may still hold it.
     """
 
     __slots__ = (
@@ -97,8 +99,8 @@ class Node:
         self.atime_ns: int | None = None
         self.ctime_ns: int | None = None
         self.remote_time_ns = 0  #: the best date Figshare has for it
-        #: Trio's clock when its name or place was last decided here: a listing that began earlier is not believed about
-        #: it. Infinite while Figshare does not know of it yet.
+        #: Trio's clock when its name or place was last decided here: a listing that began earlier is not
+        #: believed about it. Infinite while Figshare does not know of it yet.
         self.changed_at = -math.inf
 
     @property
@@ -179,7 +181,9 @@ class ListingStatus:
 
 
 class FileNode(Node):
-    """A regular file: ``stored`` is what Figshare has of it, ``local_size`` is set while this machine has other bytes."""
+    """A regular file: ``stored`` is what Figshare has of it, ``local_size`` is set while this machine has
+    other bytes.
+    """
 
     __slots__ = ("local_size", "replaces", "stored", "stored_in")
 

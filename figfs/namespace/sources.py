@@ -1,4 +1,5 @@
-"""What Figshare has in a container: one function a kind of container, each a handful of requests, as ``Entry`` records.
+"""What Figshare has in a container: one function a kind of container, each a handful of requests, as
+``Entry`` records.
 
 No state and no decisions about names: ``tree.py`` asks here and merges the answer into the nodes it holds.
 """
@@ -14,12 +15,12 @@ from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id
 from figfs.namespace import naming
 from figfs.namespace.nodes import Container, Key, Kind
 
-#: ``GET /account/articles/{id}`` shows ten files at most (api.md §2), so fewer are all of them: one request saved for
-#: most articles (median 1 file, quirks §6).
+#: ``GET /account/articles/{id}`` shows ten files at most (api.md §2), so fewer are all of them: one request
+#: saved for most articles (median 1 file, quirks §6).
 FILES_IN_DETAILS = 10
 
-#: Files being assembled, or never completed, are not readable (quirks U11, U14). ``moving_to_final`` can be where a file
-#: stays for good, with its MD5 computed: then it is shown.
+#: Files being assembled, or never completed, are not readable (quirks U11, U14). ``moving_to_final`` can be
+#: where a file stays for good, with its MD5 computed: then it is shown.
 UNFINISHED = frozenset({"created", "ic_checking", "aborted"})
 
 LINK_SCHEMES = ("http://", "https://", "ftp://")
@@ -27,7 +28,9 @@ LINK_SCHEMES = ("http://", "https://", "ftp://")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing in a container: what it is, its legal name before duplicates are told apart, its folder, its record."""
+    """One thing in a container: what it is, its legal name before duplicates are told apart, its folder, its
+    record.
+    """
 
     key: Key
     base: str
@@ -92,7 +95,7 @@ async def collection_articles(client: Client, collection_id: Id) -> list[Entry]:
 
 
 async def article_files(client: Client, article: Container) -> Contents:
-    """The files of an article, in their folders, and its details. One request, or two for ten files and more."""
+    """The files of an article, in their folders, and its details. One request; from ten files on, more."""
     article_id = article.key.id
     project = article.parent
     if project is not None and project.kind is Kind.PROJECT:

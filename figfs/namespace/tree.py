@@ -1,9 +1,11 @@
-"""The tree of nodes: which there are, what they are called, how fresh each listing is, what the kernel still holds.
+"""The tree of nodes: which there are, what they are called, how fresh each listing is, what the kernel still
+holds.
 
-A listing is fetched once however many ask, in the services nursery, so that a reader who gives up does not stop it for
-the others. Its answer is *merged*: a node that is still there keeps its inode number, what this machine has changed since
-the request began is kept (``Node.changed_at``), and a listing that fails changes nothing. All methods that are not async
-run without a checkpoint, so no task ever sees a half-merged directory.
+A listing is fetched once however many ask, in the services nursery, so that a reader who gives up does not
+stop it for the others. Its answer is *merged*: a node that is still there keeps its inode number, what this
+machine has changed since the request began is kept (``Node.changed_at``), and a listing that fails changes
+nothing. All methods that are not async run without a checkpoint, so no task ever sees a half-merged
+directory.
 """
 
 from __future__ import annotations
@@ -38,14 +40,16 @@ from figfs.namespace.sources import Contents, Entry
 
 log = logging.getLogger(__name__)
 
-#: After a listing failed, the same is not asked for again for this long (seconds): a program that looks at a hundred names
-#: while Figshare is away must not cause a hundred requests.
+#: After a listing failed, the same is not asked for again for this long (seconds): a program that looks at a
+#: hundred names while Figshare is away must not cause a hundred requests.
 RETRY_AFTER_FAILURE = 5.0
 
-#: So many projects are listed to find out whether own articles of projects are also listed outside (``_outside_projects``).
+#: So many projects are listed to find out whether own articles of projects are also listed outside
+#: (``_outside_projects``).
 PROJECTS_TO_CHECK = 5
 
-#: For that, their listings may be older (seconds) than what a program is shown: membership changes on the web page only.
+#: For that, their listings may be older (seconds) than what a program is shown: membership changes on the web
+#: page only.
 PROJECTS_MAX_AGE = 600.0
 
 
@@ -127,7 +131,9 @@ class Tree:
         return node
 
     def rekey(self, node: Node, key: Key) -> None:
-        """``node`` is now ``key`` (a pending file has been stored). Its inode number stays, what was set on it is kept."""
+        """``node`` is now ``key`` (a pending file has been stored). Its inode number stays, what was set on
+        it is kept.
+        """
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
         other = self._by_key.get(key)
@@ -138,7 +144,9 @@ class Tree:
         self._attributes.save(node)
 
     def attach(self, node: Node, parent: Container, name: str) -> None:
-        """Put ``node`` under ``parent`` as ``name``, decided here and now; another node of that name is detached."""
+        """Put ``node`` under ``parent`` as ``name``, decided here and now; another node of that name is
+        detached.
+        """
         previous = parent.children.get(name)
         if previous is not None and previous is not node:
             self.detach(previous)
@@ -229,9 +237,10 @@ class Tree:
     ) -> None:
         """Return once the container's listing may be used.
 
-        A fresh one (of at most ``max_age`` seconds, else ``dir_timeout``) returns at once; a stale one is asked for
-        again, and waited for unless ``stale_is_fine``. If that fails the last known listing stays; with none, the error is
-        raised (``RemoteError``). Cancellation leaves the request running for the others.
+        A fresh one (of at most ``max_age`` seconds, else ``dir_timeout``) returns at once; a stale one is
+        asked for again, and waited for unless ``stale_is_fine``. If that fails the last known listing stays;
+        with none, the error is raised (``RemoteError``). Cancellation leaves the request running for the
+        others.
         """
         lister = container.lister
         status = lister.status
@@ -250,7 +259,9 @@ class Tree:
             )  # each waiter its own: a shared exception would collect their tracebacks
 
     async def warm_up(self) -> None:
-        """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are logged only."""
+        """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are
+        logged only.
+        """
         with contextlib.suppress(FigfsError):
             await self._list_projects()
 
@@ -315,10 +326,12 @@ class Tree:
                 return Contents([])
 
     async def _outside_projects(self, entries: list[Entry]) -> list[Entry]:
-        """Without the articles that are in a project: they have their place there, and a directory must have one only.
+        """Without the articles that are in a project: they have their place there, and a directory must have
+        one only.
 
-        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). The first few projects tell how
-        this server does it: if none of their articles is among the own ones, the other projects need not be listed.
+        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). The first few
+        projects tell how this server does it: if none of their articles is among the own ones, the other
+        projects need not be listed.
         """
         own = {entry.key for entry in entries}
         first, others = await self._list_projects()
@@ -345,7 +358,9 @@ class Tree:
             await self.ensure_listed(container, max_age=PROJECTS_MAX_AGE)
 
     async def _ensure_places(self, article_ids: Iterable[Id]) -> None:
-        """List what is needed to tell where in this mount the articles are; those not found are other people's."""
+        """List what is needed to tell where in this mount the articles are; those not found are other
+        people's.
+        """
         wanted = {Key(Kind.ARTICLE, article_id) for article_id in article_ids}
         if wanted - self._by_key.keys():
             await self.ensure_listed(self.articles)
@@ -377,7 +392,9 @@ class Tree:
             self._merge_directory(places[folder], group, started)
 
     def _folder(self, article: Container, folder: tuple[str, ...]) -> Container:
-        """The folder's node, made with all above it where missing. A file in the way gets out of it in the merge."""
+        """The folder's node, made with all above it where missing. A file in the way gets out of it in the
+        merge.
+        """
         place = article
         for depth, name in enumerate(folder, 1):
             child = place.children.get(name)
@@ -401,7 +418,9 @@ class Tree:
     def _remove_missing(
         self, lister: Container, present: set[Key], folders: set[tuple[str, ...]], started: float
     ) -> None:
-        """Detach what Figshare no longer has, except what this machine has changed, holds alone or has just made."""
+        """Detach what Figshare no longer has, except what this machine has changed, holds alone or has just
+        made.
+        """
         needed = {folder[:depth] for folder in folders for depth in range(len(folder) + 1)}
         for node in reversed(
             list(lister.descendants()) if lister.kind is Kind.ARTICLE else list(lister.children.values())
@@ -449,7 +468,8 @@ class Tree:
         if entry.time:
             node.remote_time_ns = int(entry.time * 1_000_000_000)
         if isinstance(node, Container):
-            # The details of an article know more than the list: keep them while the list shows no later change.
+            # The details of an article know more than the list: keep them while the list shows no later
+            # change.
             if (
                 isinstance(node.record, ArticleDetails)
                 and isinstance(record, Article)
@@ -475,7 +495,9 @@ class Tree:
         return node.parent.lister
 
     def _member_target(self, article_id: Id) -> str:
-        """Where a collection's article is, seen from the collection: relative, so that it works in every mount."""
+        """Where a collection's article is, seen from the collection: relative, so that it works in every
+        mount.
+        """
         node = self._by_key.get(Key(Kind.ARTICLE, article_id))
         if node is None or node.parent is None:
             return f"../../public/articles/{article_id}"

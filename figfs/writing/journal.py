@@ -1,8 +1,9 @@
 """The journal: uploads that are owed, in SQLite, durable before ``close()`` returns 0.
 
-A row is written when a file is sealed, and deleted when Figshare has it and what it replaces is deleted. After a crash the
-rows are what the next mount owes. A row is in one of two states: ``owed`` (it will be tried until it is done) or ``parked``
-(Figshare has refused it for good; its bytes stay in the spool until a person decides).
+A row is written when a file is sealed, and deleted when Figshare has it and what it replaces is deleted.
+After a crash the rows are what the next mount owes. A row is in one of two states: ``owed`` (it will be tried
+until it is done) or ``parked`` (Figshare has refused it for good; its bytes stay in the spool until a person
+decides).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ SCHEMA_VERSION = 1
 
 @dataclasses.dataclass(slots=True)
 class Upload:
-    """One upload that is owed. ``row`` is its number in the journal; changes are written by the methods of ``Journal``."""
+    """One upload that is owed. ``row`` is its number in the journal; changes are written by the methods of
+    ``Journal``.
+    """
 
     row: int
     article_id: Id
@@ -80,13 +83,15 @@ def _encode(upload: Upload) -> str:
 
 def _decode(row: int, text: str) -> Upload:
     body = json.loads(text)
-    body["replaces"] = {file_id: article_id for file_id, article_id in body["replaces"]}
+    body["replaces"] = dict(body["replaces"])
     return Upload(row=row, **body)
 
 
 @contextmanager
 def open_journal(path: Path) -> Iterator[Journal]:
-    """Open (and make, the first time) the journal at ``path``. ``ValueError`` if a newer figfs has written it."""
+    """Open (and make, the first time) the journal at ``path``. ``ValueError`` if a newer figfs has written
+    it.
+    """
     database = sqlite3.connect(path)
     try:
         database.execute("PRAGMA journal_mode=WAL")
@@ -96,8 +101,8 @@ def open_journal(path: Path) -> Iterator[Journal]:
             raise ValueError(f"{path} was written by a newer figfs")
         with database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS uploads (row INTEGER PRIMARY KEY AUTOINCREMENT, made_at REAL NOT NULL,"
-                " body TEXT NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS uploads"
+                " (row INTEGER PRIMARY KEY AUTOINCREMENT, made_at REAL NOT NULL, body TEXT NOT NULL)"
             )
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         yield Journal(database)

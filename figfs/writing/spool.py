@@ -1,9 +1,10 @@
 """Spool files: the local bytes of a file that is being written, or that Figshare does not have yet.
 
-A spool file is sparse and of the file's own offsets, so any order of writes is cheap (a 1 KB write is one ``pwrite``). Over
-a stored file it is an *overlay*: what has not been written here still comes from Figshare, and is filled in when the
-file is sealed for upload. Disk calls run in the event loop where they only touch the page cache (``pwrite``, ``pread`` of
-at most 1 MiB), and in a thread where they may wait for the disk (``fsync``, hashing).
+A spool file is sparse and of the file's own offsets, so any order of writes is cheap (a 1 KB write is one
+``pwrite``). Over a stored file it is an *overlay*: what has not been written here still comes from Figshare,
+and is filled in when the file is sealed for upload. Disk calls run in the event loop where they only touch
+the page cache (``pwrite``, ``pread`` of at most 1 MiB), and in a thread where they may wait for the disk
+(``fsync``, hashing).
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Intervals:
 
 
 class SpoolFile:
-    """One spool file, open. ``base_size`` bytes of a stored file lie under it, read by ``read_base`` where not written.
+    """One spool file, open. ``base_size`` bytes of a stored file lie under it, read by ``read_base`` where
+    not written.
 
     Not shared between threads; every method but the async ones runs without a checkpoint.
     """
@@ -82,7 +84,9 @@ class SpoolFile:
             os.ftruncate(self._fd, base_size)
 
     def write(self, offset: int, data: bytes) -> int:
-        """Write all of ``data``. Raises what the disk raises (``ENOSPC``, ``EDQUOT``, ``EIO``); then nothing counts as written."""
+        """Write all of ``data``. Raises what the disk raises (``ENOSPC``, ``EDQUOT``, ``EIO``); then nothing
+        counts as written.
+        """
         view, position = memoryview(data), offset
         while view:
             written = os.pwrite(self._fd, view, position)
@@ -98,7 +102,9 @@ class SpoolFile:
         self.size = size
 
     async def read(self, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes, fewer only at the end. Raises ``RemoteError`` if bytes of the stored file cannot be had."""
+        """At most ``size`` bytes, fewer only at the end. Raises ``RemoteError`` if bytes of the stored file
+        cannot be had.
+        """
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
@@ -115,7 +121,8 @@ class SpoolFile:
                 data = await self._read_base(position, end_of_chunk)
                 if len(data) != end_of_chunk - position:  # a hole here would be uploaded as zeros
                     raise BadAnswer(f"{len(data)} bytes at {position}, {end_of_chunk - position} expected")
-                # Written here or cut off meanwhile? Then that is newer. No await until the bytes are in place.
+                # Written here or cut off meanwhile? Then that is newer. No await until the bytes are in
+                # place.
                 for fresh_low, fresh_high in self._present.missing(
                     position, min(position + len(data), self._base_size)
                 ):
@@ -149,14 +156,16 @@ class SpoolFile:
         await trio.to_thread.run_sync(os.fsync, self._fd)
 
     def close(self, *, delete: bool) -> None:
-        """Close, and with ``delete`` remove the file: only when Figshare has its bytes, or nobody wants them."""
+        """Close; with ``delete`` also remove it: only when Figshare has its bytes, or nobody wants them."""
         os.close(self._fd)
         if delete:
             self.path.unlink(missing_ok=True)
 
 
 async def read_chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    """Bytes [start, end) of a sealed spool file, in chunks, read in a thread. ``OSError`` if the file is shorter."""
+    """Bytes [start, end) of a sealed spool file, in chunks, read in a thread. ``OSError`` if the file is
+    shorter.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         position = start
@@ -180,7 +189,7 @@ class Spool:
         self._next = max(taken, default=0) + 1
 
     def create(self, *, base_size: int = 0, read_base: ReadBase | None = None) -> SpoolFile:
-        """A new, empty spool file, or an overlay over ``base_size`` bytes. ``OSError`` when the disk refuses."""
+        """A new spool file: empty, or an overlay over ``base_size`` bytes. ``OSError`` from the disk."""
         path = self.directory / str(self._next)
         self._next += 1
         return SpoolFile(path, base_size=base_size, read_base=read_base)

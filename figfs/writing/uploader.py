@@ -1,9 +1,10 @@
 """The uploader: makes Figshare hold what one row of the journal says, and deletes what that replaces.
 
-Steps (api.md §8): announce, get the parts, PUT those not there yet, complete, verify; then delete the older file. In this
-order there is never a moment without a good copy. Every step looks at what is there before it acts, so that ``store`` may
-be stopped anywhere, also by a crash, and called again with the same row. What Figshare refuses for good is raised; all
-else is tried again for as long as the caller has patience, with longer and longer pauses.
+Steps (api.md §8): announce, get the parts, PUT those not there yet, complete, verify; then delete the older
+file. In this order there is never a moment without a good copy. Every step looks at what is there before it
+acts, so that ``store`` may be stopped anywhere, also by a crash, and called again with the same row. What
+Figshare refuses for good is raised; all else is tried again for as long as the caller has patience, with
+longer and longer pauses.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ MISMATCHES = 3  #: uploads of one file that may arrive damaged before it counts 
 
 
 class Uploader:
-    """Uploads for one account. ``files_at_once`` and ``parts_at_once`` bound what is in flight over all of them."""
+    """Uploads for one account. ``files_at_once`` and ``parts_at_once`` bound what is in flight over all of
+    them.
+    """
 
     def __init__(
         self,
@@ -69,8 +72,9 @@ class Uploader:
     async def store(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         """Upload, and return the stored file, verified.
 
-        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent. Raises one of
-        ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for ``abandon``.
+        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent.
+        Raises one of ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for
+        ``abandon``.
         """
         pause, damaged = FIRST_PAUSE, 0
         while True:
@@ -97,10 +101,12 @@ class Uploader:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def finish(self, upload: Upload, is_open: Callable[[Id], bool]) -> dict[Id, Id]:
-        """Delete what ``upload`` replaces, then its row. (``drop_spool`` comes after: bytes outlive their row.)
+        """Delete what ``upload`` replaces, then its row. (``drop_spool`` comes after: bytes outlive their
+        row.)
 
-        Files that ``is_open`` says are being read are left: they are returned, as file id -> article id. A deletion that
-        is refused is logged and given up: two files of one name do less harm than an upload that never ends.
+        Files that ``is_open`` says are being read are left: they are returned, as file id -> article id. A
+        deletion that is refused is logged and given up: two files of one name do less harm than an upload
+        that never ends.
         """
         later: dict[Id, Id] = {}
         for file_id, article_id in upload.replaces.items():
@@ -127,7 +133,8 @@ class Uploader:
     async def take_back(self, upload: Upload) -> None:
         """Delete what Figshare has of an unfinished upload; the row stays.
 
-        Runs to its end, or to its deadline, though the caller is cancelled: a half-done file must not stay behind.
+        Runs to its end, or to its deadline, though the caller is cancelled: a half-done file must not stay
+        behind.
         """
         if upload.file_id is None:
             return
@@ -169,7 +176,8 @@ class Uploader:
         self._journal.update(upload)
 
     async def _announce(self, upload: Upload, announced: Callable[[Id], None]) -> File:
-        # Shielded, within bounds: an answer given up here would leave an unfinished file that nobody knows of.
+        # Shielded, within bounds: an answer given up here would leave an unfinished file that nobody knows
+        # of.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + ANNOUNCE_TIMEOUT) as scope:
             try:
                 file_id = await files.initiate(
@@ -202,7 +210,9 @@ class Uploader:
             pause *= 2
 
     async def _find_announced(self, upload: Upload) -> Id | None:
-        """The unfinished file of our name, size and MD5: what an announcement whose answer was lost has made (U14)."""
+        """The unfinished file of our name, size and MD5: what an announcement whose answer was lost has made
+        (U14).
+        """
         for file in reversed(await files.list_files(self._client, upload.article_id)):
             if (
                 file.status == "created"
