@@ -104,6 +104,7 @@ def test_allow_other_needs_a_line_in_fuse_conf(place: Path, parts: dict[str, obj
     assert "user_allow_other" in refusal(place, parts, allow_other=True)
 
 
+@pytest.mark.fuse
 def test_a_dead_mount_point_is_cleaned_and_used(mount_empty: Mount) -> None:
     """A daemon was killed: the next mount does not stumble over what it left behind."""
     path, daemon = mount_empty("with a space")
@@ -117,6 +118,7 @@ def test_a_dead_mount_point_is_cleaned_and_used(mount_empty: Mount) -> None:
     assert list(path.iterdir()) == []
 
 
+@pytest.mark.fuse
 def test_a_live_mount_is_not_touched(mount_empty: Mount) -> None:
     """Neither by a second mount, nor by umount --dead, which the systemd unit calls after every stop."""
     path, daemon = mount_empty("live")
@@ -129,6 +131,7 @@ def test_a_live_mount_is_not_touched(mount_empty: Mount) -> None:
     assert daemon.wait(timeout=10) == 0
 
 
+@pytest.mark.fuse
 def test_umount_of_a_dead_mount(mount_empty: Mount) -> None:
     """Both umount and umount --dead clean it."""
     for name, only_dead in (("first", False), ("second", True)):
@@ -139,6 +142,7 @@ def test_umount_of_a_dead_mount(mount_empty: Mount) -> None:
         assert mounted_type(path) is None
 
 
+@pytest.mark.fuse
 def test_umount_of_a_mount_in_use(mount_empty: Mount) -> None:
     """Busy is an error that names both ways out; --lazy takes it away all the same."""
     path, _ = mount_empty("busy")
