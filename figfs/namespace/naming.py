@@ -23,9 +23,6 @@ MAX_NAME_BYTES = 255
 UNTITLED = "untitled"  #: stands for what no directory can hold as a name: "", "." and ".."
 SLASH = "\u2215"  #: "∕", DIVISION SLASH: stands for "/"
 
-# A title longer than this is not Figshare's (its limit is 1000). The bound keeps the search for markup in
-# hostile text cheap; more than this could hardly change 255 bytes of name.
-_MAX_TITLE = 10_000
 _MAX_ID_BYTES = 64  # a longer (string) id is cut in a name: the number after it keeps names unique
 
 _BLOCK_TAG = re.compile(
@@ -66,7 +63,7 @@ def name_from_title(title: str) -> str:
     end or tab in it is one space. What is left empty, "." or ".." is ``UNTITLED``; what is longer than 255
     bytes is cut at a character.
     """
-    name = _cut(_clean(_reduce(title[:_MAX_TITLE])).strip()).strip()
+    name = _cut(_clean(_reduce(title)).strip()).strip()
     return UNTITLED if name in ("", ".", "..") else name
 
 
@@ -104,8 +101,6 @@ def assign_names(
     used = set(taken)
     names: dict[Id, str] = {}
     for item_id, base in sorted(set(items), key=lambda item: (isinstance(item[0], str), item)):
-        if item_id in names:
-            continue
         name = base
         if name in used:
             name = next(name for name in _with_id(base, item_id, extension) if name not in used)

@@ -176,10 +176,8 @@ class BlockCache:
                     data = await source.fetch(start, end)
             if len(data) != end - start:
                 raise BadAnswer(f"{len(data)} bytes for [{start}, {end}) of {source.key}")
-            # No await until the end: room given back is taken by this block before anyone else can reserve
-            # it.
+            # No await since the room was given back: who has it next evicts only after this block is in.
             if fetch.kept:
-                self._evict(len(data))
                 self._blocks[fetch.block_id] = data
             fetch.data = data
         except RemoteError as exc:
@@ -199,8 +197,8 @@ class BlockCache:
             self._running.remove(fetch)
             fetch.done.set()
 
-    def _evict(self, size: int = 0) -> None:
-        """Drop the blocks unused for longest until those being fetched and ``size`` bytes more have room."""
+    def _evict(self) -> None:
+        """Drop the blocks unused for longest until those being fetched have room."""
         reserved = self._room.borrowed_tokens * self.block_size
-        while self._blocks and self._blocks.currsize + reserved + size > self._max_bytes:
+        while self._blocks and self._blocks.currsize + reserved > self._max_bytes:
             self._blocks.popitem()

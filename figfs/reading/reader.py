@@ -20,12 +20,10 @@ class Reader:
     def __init__(self, source: Source, cache: BlockCache) -> None:
         self.source = source
         self._cache = cache
-        self._furthest: int | None = (
-            None  #: end of the furthest read of the present run; None before the first
-        )
+        self._last_end: int | None = None  #: where the last read ended; None before the first
 
     def __repr__(self) -> str:
-        return f"<Reader {self.source!r} furthest={self._furthest}>"
+        return f"<Reader {self.source!r} last_end={self._last_end}>"
 
     async def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on: short at the end of the file, b"" past it.
@@ -47,18 +45,12 @@ class Reader:
         return cut(blocks, offset, end - offset, block_size=block_size)
 
     def _note(self, offset: int, end: int) -> bool:
-        """Whether this read goes on where the run is; the first does if it takes its block to the end.
+        """Whether this read goes on where the last one ended; the first does if it ends with its block.
 
         So a file manager that sniffs 16 KiB at the start (programs.md §2b), and a random reader, get what
         they ask for.
         """
-        furthest = self._furthest
-        if furthest is None:
-            self._furthest = end
+        before, self._last_end = self._last_end, end
+        if before is None:
             return end % self._cache.block_size == 0
-        ahead = offset - furthest
-        if -SLACK <= ahead < 0:  # came late: another has been here already
-            self._furthest = max(furthest, end)
-            return False
-        self._furthest = end
-        return 0 <= ahead <= SLACK
+        return 0 <= offset - before <= SLACK

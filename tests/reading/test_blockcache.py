@@ -344,3 +344,10 @@ class TestDrop:
         assert remote.asked == [(0, 10), (0, 10)]
         statistics = cache.statistics()
         assert (statistics.blocks, statistics.fetches) == (1, 0)
+        remote.close()
+        cache.prefetch(remote.source, 1)
+        await wait_all_tasks_blocked()
+        cache.drop("md5")
+        remote.gate.set()
+        await wait_all_tasks_blocked()
+        assert cache.statistics().blocks == 0
