@@ -9,7 +9,6 @@ every other change of a name is local and instant (``settling.py`` carries it ou
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import logging
 import stat
@@ -17,71 +16,27 @@ from collections.abc import Callable
 
 import trio
 
-from figfs.errors import FigfsError, Invalid, UnknownOutcome
-from figfs.figshare import articles, collections, projects
+from figfs.containers import Containers
+from figfs.errors import FigfsError
+from figfs.figshare import collections
 from figfs.figshare.client import Client
-from figfs.figshare.records import Account, Article, Collection, Id, Project
+from figfs.figshare.records import Account
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node
+from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
+from figfs.posix import Attributes, Change, DirectoryEntry, Space
 from figfs.settling import Settler
 from figfs.writing import tempnames
 
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1  # linux/fs.h
-SHORTEST_TITLE = 3  #: characters (quirks P9)
 UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
 BLOCK_SIZE = 4096  #: ``f_bsize`` and ``f_frsize``; the unit of ``f_blocks``
 PREFERRED_SIZE = 1 << 20  #: ``st_blksize``: what copying programs use as their buffer
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Attributes:
-    """What ``stat`` shows. Times in nanoseconds."""
-
-    inode: int
-    mode: int
-    nlink: int
-    uid: int
-    gid: int
-    size: int
-    blocks: int
-    block_size: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Change:
-    """What ``setattr`` sets; None: as it is."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    size: int | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Space:
-    """What ``statfs`` shows, in units of ``block_size`` bytes."""
-
-    block_size: int
-    blocks: int
-    free: int
-    files: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DirectoryEntry:
-    name: str
-    node: Node
 
 
 class FileSystem:
@@ -101,6 +56,7 @@ class FileSystem:
         tree: Tree,
         files: OpenFiles,
         settler: Settler,
+        containers: Containers,
         account: Account,
         uid: int,
         gid: int,
@@ -111,6 +67,7 @@ class FileSystem:
         self._tree = tree
         self.files = files
         self._settler = settler
+        self._containers = containers
         self._account = account
         self._uid = uid
         self._gid = gid
@@ -260,7 +217,7 @@ class FileSystem:
             await self._remove_member(self._tree.container(parent), node)
             return
         assert isinstance(node, FileNode | LinkNode)
-        self._keep_folder(node.parent)
+        self._containers.keep_folder(node.parent)
         self._settler.unlink(node)
 
     async def _remove_member(self, collection: Container, node: Node) -> None:
@@ -278,137 +235,21 @@ class FileSystem:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         return node
 
-    def _keep_folder(self, folder: Container | None) -> None:
-        """A folder that becomes empty stays, as in any file system, though Figshare has no trace of it."""
-        if folder is not None and folder.kind is Kind.FOLDER and not folder.made:
-            folder.made = True
-            self._tree.save(folder)
-
-    # -- containers ------------------------------------------------------------
-
     async def mkdir(self, parent: int, raw_name: bytes, mode: int) -> Container:
         """A new article, project or collection on Figshare, or a folder here."""
         container = self._tree.container(parent)
-        name = naming.check_name(raw_name)
-        temporary = tempnames.classify_directory(name)
-        if temporary.kind is tempnames.Kind.REFUSED:
-            raise OSError(errno.EPERM, "no wastebasket here: file managers then ask to delete for good")
-        if name in container.children:
-            raise OSError(errno.EEXIST, f"{name!r} exists")
-        if container.kind in (Kind.ARTICLE, Kind.FOLDER):
-            node = self._make_folder(container, name, local=temporary.kind is tempnames.Kind.LOCAL)
-        else:
-            node = await self._make_container(container, name)
+        node = await self._containers.make(container, naming.check_name(raw_name))
         if mode & 0o777 != 0o777 & ~self._umask:
             node.mode = mode & 0o7777
             self._tree.save(node)
         return node
-
-    def _make_folder(self, parent: Container, name: str, *, local: bool) -> Container:
-        path = naming.join_folder_path((*parent.folder, name))
-        node = self._tree.make(Key(Kind.FOLDER, f"{parent.lister.key.id}/{path}"))
-        assert isinstance(node, Container)
-        node.made, node.local = not local, local
-        node.mtime_ns = self._now_ns()
-        self._tree.attach(node, parent, name)
-        self._tree.save(node)
-        return node
-
-    async def _make_container(self, parent: Container, name: str) -> Container:
-        title = self._title(name)
-        match parent.kind:
-            case Kind.ARTICLES:
-                kind = Kind.ARTICLE
-            case Kind.PROJECTS:
-                kind = Kind.PROJECT
-            case Kind.COLLECTIONS:
-                kind = Kind.COLLECTION
-            case Kind.PROJECT:
-                kind = Kind.ARTICLE
-            case _:
-                raise OSError(errno.EPERM, "no directory can be made here")
-        node: Node | None
-        try:
-            new_id = await self._create(parent, title)
-        except UnknownOutcome as exc:
-            node = await self._find_created(parent, name, exc)
-        else:
-            key = Key(kind, new_id)
-            node = self._tree.by_key(key) or self._tree.make(key)
-        assert isinstance(node, Container)
-        now = self._now_ns()
-        if kind is Kind.ARTICLE:
-            node.record = Article(id=node.key.id, title=title)
-        elif kind is Kind.PROJECT:
-            node.record = Project(id=node.key.id, title=title)
-        else:
-            node.record = Collection(id=node.key.id, title=title)
-        node.remote_time_ns = now
-        self._tree.attach(node, parent, name)
-        self._tree.mark_listed(node)
-        return node
-
-    async def _create(self, parent: Container, title: str) -> Id:
-        if parent.kind is Kind.ARTICLES:
-            return await articles.create(self._client, title)
-        if parent.kind is Kind.PROJECTS:
-            return await projects.create(self._client, title)
-        if parent.kind is Kind.COLLECTIONS:
-            return await collections.create(self._client, title)
-        return await projects.create_article(self._client, parent.key.id, title)
-
-    async def _find_created(self, parent: Container, name: str, exc: UnknownOutcome) -> Container:
-        """The answer to a creation was lost: look whether it was carried out, before anybody tries again."""
-        before = {child.key for child in parent.children.values()}
-        self._tree.expire(parent)
-        await self._tree.ensure_listed(parent)
-        for child in parent.children.values():
-            if isinstance(child, Container) and child.key not in before and child.record is not None:
-                title = getattr(child.record, "title", "")
-                if naming.name_from_title(title) == name:
-                    return child
-        raise exc
-
-    @staticmethod
-    def _title(name: str) -> str:
-        title = naming.title_from_name(name)
-        if len(title) < SHORTEST_TITLE:
-            raise Invalid(f"Figshare takes no title of fewer than {SHORTEST_TITLE} characters: {title!r}")
-        return title
 
     async def rmdir(self, parent: int, raw_name: bytes) -> None:
         """Remove an empty folder, a draft article, an empty project or collection."""
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
-        if node.kind in (Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS):
-            raise OSError(errno.EPERM, "a part of every mount")
-        await self._tree.ensure_listed(node)
-        if node.children:
-            raise OSError(errno.ENOTEMPTY, "not empty")
-        container = node.parent
-        match node.kind:
-            case Kind.FOLDER:
-                self._keep_folder(container)
-                node.made = False
-            case Kind.ARTICLE if node.is_published:
-                raise OSError(errno.EPERM, "a published article cannot be deleted")
-            case Kind.ARTICLE:
-                await self._delete_article(node)
-            case Kind.PROJECT:
-                await projects.delete(self._client, node.key.id)
-            case _:
-                await collections.delete(self._client, node.key.id)
-        self._tree.gone(node.key)
-        self._tree.detach(node)
-
-    async def _delete_article(self, node: Container) -> None:
-        project = node.parent
-        if project is not None and project.kind is Kind.PROJECT:
-            await projects.delete_article(self._client, project.key.id, node.key.id)
-        else:
-            await articles.delete(self._client, node.key.id)
-        self._settler.article_removed(node.key.id)
+        await self._containers.remove(node)
 
     # -- rename ------------------------------------------------------------
 
@@ -429,7 +270,7 @@ class FileSystem:
         if target is not None and flags & RENAME_NOREPLACE:
             raise OSError(errno.EEXIST, f"{name!r} exists")
         if isinstance(node, Container):
-            await self._rename_container(node, container, name, target)
+            await self._containers.rename(node, container, name, target)
         elif isinstance(node, FileNode):
             self._rename_file(node, container, name, target)
         else:
@@ -441,7 +282,7 @@ class FileSystem:
         if isinstance(target, Container):
             raise OSError(errno.EISDIR, f"{name!r} is a directory")
         self.files.check(node)
-        self._keep_folder(node.parent)
+        self._containers.keep_folder(node.parent)
         if isinstance(target, FileNode):
             self._settler.replace(target, node)
         elif isinstance(target, LinkNode):
@@ -449,60 +290,6 @@ class FileSystem:
         self._settler.adopt(node, container, name)
         self._tree.attach(node, container, name)
         self._settler.renamed(node)
-
-    async def _rename_container(
-        self, node: Container, container: Container, name: str, target: Node | None
-    ) -> None:
-        if target is not None:
-            if not isinstance(target, Container):
-                raise OSError(errno.ENOTDIR, f"{name!r} is not a directory")
-            raise OSError(errno.ENOTEMPTY, f"{name!r} is in the way")
-        if node.kind is Kind.FOLDER:
-            self._rename_folder(node, container, name)
-            return
-        if node.parent is not container or node.kind not in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION):
-            log.warning(
-                "%s cannot become a part of %s: Figshare cannot move it", node.path(), container.path()
-            )
-            raise OSError(errno.EPERM, "Figshare cannot move it")
-        title = self._title(name)
-        if node.kind is Kind.ARTICLE:
-            await articles.update(self._client, node.key.id, title=title)
-        elif node.kind is Kind.PROJECT:
-            await projects.update(self._client, node.key.id, title=title)
-        else:
-            await collections.update(self._client, node.key.id, title=title)
-        self._tree.attach(node, container, name)
-
-    def _rename_folder(self, node: Container, container: Container, name: str) -> None:
-        """A folder is a path on each of its files: the folder is made anew, and every file goes to its new
-        place.
-        """
-        if container.kind not in (Kind.ARTICLE, Kind.FOLDER):
-            raise OSError(errno.EPERM, "folders belong into an article")
-        above: Container | None = container
-        while above is not None:
-            if above is node:
-                raise OSError(errno.EINVAL, "a folder cannot go into itself")
-            above = above.parent
-        files = [child for child in node.descendants() if isinstance(child, FileNode)]
-        for child in files:
-            self.files.check(child)
-        self._rekey_folder(node, container, name)
-        for child in files:
-            self._settler.renamed(child)
-
-    def _rekey_folder(self, node: Container, container: Container, name: str) -> None:
-        self._keep_folder(node.parent)
-        self._tree.attach(node, container, name)
-        article_id = container.lister.key.id
-        for folder in (node, *(child for child in node.descendants() if isinstance(child, Container))):
-            old = folder.key
-            folder.made = not folder.local
-            self._tree.rekey(
-                folder, Key(Kind.FOLDER, f"{article_id}/{naming.join_folder_path(folder.folder)}")
-            )
-            self._tree.forget_saved(old)
 
     # -- after the programs ------------------------------------------------------------
 

@@ -18,8 +18,9 @@ import pyfuse3
 import trio
 
 from figfs.errors import FigfsError
-from figfs.filesystem import Attributes, Change, FileSystem, describe
+from figfs.filesystem import FileSystem, describe
 from figfs.namespace.nodes import Node
+from figfs.posix import Attributes, Change
 
 log = logging.getLogger(__name__)
 

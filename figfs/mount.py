@@ -26,6 +26,8 @@ import platformdirs
 import pyfuse3
 import trio
 
+from figfs.containers import Containers
+from figfs.deletions import Deletions
 from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
@@ -93,11 +95,13 @@ async def _serve(
         )
         spool = Spool(directory / "spool")
         uploader = Uploader(client=background, journal=journal, spool_directory=spool.directory)
+        deletions = Deletions(tree=tree, delete=uploader.delete)
         files = OpenFiles(
             client=client,
             tree=tree,
             cache=BlockCache(nursery=services),
             spool=spool,
+            deletions=deletions,
             close_timeout=settings.close_timeout,
             maximum_file_size=account.maximum_file_size,
             still_open=still_open_for_writing,
@@ -107,16 +111,26 @@ async def _serve(
             tree=tree,
             journal=journal,
             uploader=uploader,
+            deletions=deletions,
             nursery=services,
             grace=settings.grace,
             overlay=files.overlay,
         )
         files.settler = settler
+        deletions.on_progress = settler.made_progress
         filesystem = FileSystem(
             client=client,
             tree=tree,
             files=files,
             settler=settler,
+            containers=Containers(
+                client=client,
+                tree=tree,
+                files=files,
+                settler=settler,
+                deletions=deletions,
+                now_ns=time.time_ns,
+            ),
             account=account,
             uid=settings.uid,
             gid=settings.gid,
@@ -128,6 +142,7 @@ async def _serve(
         left_over = settler.resume()
         if left_over:
             log.warning("%d uploads from an earlier mount are taken up again", left_over)
+        services.start_soon(_kept_running, deletions.run)
         services.start_soon(_kept_running, settler.run)
         services.start_soon(_kept_running, lambda: _watch_account(background, filesystem))
 

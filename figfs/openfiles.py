@@ -18,14 +18,16 @@ from functools import partial
 
 import trio
 
+from figfs.deletions import Deletions
 from figfs.figshare import downloads
 from figfs.figshare.client import Client
 from figfs.figshare.records import File
+from figfs.localfiles import LocalFile
 from figfs.namespace.nodes import Container, FileNode, new_pending_key
 from figfs.namespace.tree import Tree
 from figfs.reading.blockcache import BlockCache, Source
 from figfs.reading.reader import Reader
-from figfs.settling import LocalFile, Settler
+from figfs.settling import Settler
 from figfs.writing.spool import Spool, SpoolFile
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class OpenFiles:
         tree: Tree,
         cache: BlockCache,
         spool: Spool,
+        deletions: Deletions,
         close_timeout: float,
         maximum_file_size: int | None,
         still_open: Callable[[int, int], bool],
@@ -72,6 +75,7 @@ class OpenFiles:
         self._tree = tree
         self._cache = cache
         self._spool = spool
+        self._deletions = deletions
         self._close_timeout = close_timeout
         self._maximum_file_size = maximum_file_size
         self._still_open = still_open
@@ -124,7 +128,7 @@ class OpenFiles:
         handle = Handle(file, pid, stored)
         if stored is not None:
             handle.reader = self._reader(stored)
-            self.settler.reading(stored.id)
+            self._deletions.reading(stored.id)
         self._handles[number] = handle
         file.handles += 1
         return number
@@ -141,7 +145,7 @@ class OpenFiles:
         file = handle.file
         file.handles -= 1
         if handle.stored is not None:
-            self.settler.reading_ended(handle.stored.id)
+            self._deletions.reading_ended(handle.stored.id)
         if handle.wrote and file.dirty and file.error is None:
             self.settler.settle(file)
         self.settler.tidy(file)

@@ -15,16 +15,16 @@ Invariants
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import trio
 
+from figfs.deletions import Deletions
 from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
+from figfs.localfiles import LocalFile, Wanted
 from figfs.namespace import naming
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
 from figfs.namespace.tree import Tree
@@ -41,58 +41,8 @@ HOLD_TIME = 300.0
 SEAL_PAUSE = 5.0  #: seconds before what is missing of a partly rewritten file is fetched again
 
 
-@dataclasses.dataclass(eq=False, slots=True)
-class LocalFile:
-    """The local side of one file node."""
-
-    node: FileNode
-    handles: int = 0
-    spool: SpoolFile | None = None  #: None: all bytes are Figshare's
-    sealed: bool = False  #: ``spool`` belongs to a row of the journal: copy it before writing
-    retired: list[SpoolFile] = dataclasses.field(
-        default_factory=list
-    )  #: to be closed, not deleted, with the last handle
-    changes: int = 0  #: counts changes of content
-    settled_changes: int = 0  #: ``changes`` as of the content that is journaled, or stored
-    changed_at: float = 0.0  #: Trio's clock at the last change
-    upload: Upload | None = None  #: the row that is being carried out
-    scope: trio.CancelScope | None = None  #: around it
-    wanted: bool = False  #: settling was asked for
-    settling: trio.Event | None = None  #: set when the settling that runs has ended
-    journaled: trio.Event = dataclasses.field(
-        default_factory=trio.Event
-    )  #: set when nothing more can be lost here
-    error: Exception | None = None  #: sticky until the file is opened anew
-    hold_is_over: bool = False  #: upload it though its name is a temporary one
-    thawing: trio.Lock = dataclasses.field(
-        default_factory=trio.Lock
-    )  #: one copy of a sealed spool file, not two
-
-    @property
-    def dirty(self) -> bool:
-        return self.changes != self.settled_changes
-
-
-class Wanted(NamedTuple):
-    """Where Figshare should have a file: article, folder path, name."""
-
-    article_id: Id
-    folder: str
-    name: str
-
-
-@dataclasses.dataclass(slots=True)
-class Doomed:
-    """A stored file that was unlinked here, to be deleted on Figshare when ``due`` (Trio's clock)."""
-
-    article_id: Id
-    place: Key  #: the article or folder it was in
-    name: str
-    due: float
-
-
 class Settler:
-    """Owns the local files, and everything owed to Figshare for them.
+    """Owns the local files, and the uploads owed to Figshare for them; deletions are handed to ``Deletions``.
 
     ``grace`` is how long (seconds) an unlink or a rename of a stored file can be taken back at no cost;
     ``overlay`` makes a spool file over what Figshare has of a node.
@@ -104,6 +54,7 @@ class Settler:
         tree: Tree,
         journal: Journal,
         uploader: Uploader,
+        deletions: Deletions,
         nursery: trio.Nursery,
         grace: float,
         overlay: Callable[[FileNode], SpoolFile],
@@ -112,13 +63,11 @@ class Settler:
         self._overlay = overlay
         self._journal = journal
         self._uploader = uploader
+        self._deletions = deletions
         self._nursery = nursery
         self._grace = grace
         self._files: dict[FileNode, LocalFile] = {}
-        self._doomed: dict[Id, Doomed] = {}
-        self._readers: dict[Id, int] = {}
         self._resuming = 0
-        self._wake = trio.Event()
         self._progress = trio.Event()
 
     # -- local files ------------------------------------------------------------
@@ -154,19 +103,9 @@ class Settler:
             file.spool = None
         self._files.pop(node, None)
 
-    def reading(self, file_id: Id) -> None:
-        """A handle reads that stored file from now on."""
-        self._readers[file_id] = self._readers.get(file_id, 0) + 1
-
-    def reading_ended(self, file_id: Id) -> None:
-        self._readers[file_id] -= 1
-        if not self._readers[file_id]:
-            del self._readers[file_id]
-            self._wake_up()
-
     def owed(self) -> int:
         """How many files still owe Figshare something. A file that is being written does not count yet."""
-        return sum(map(self._owes, self._files.values())) + len(self._doomed) + self._resuming
+        return sum(map(self._owes, self._files.values())) + len(self._deletions) + self._resuming
 
     def _owes(self, file: LocalFile) -> bool:
         if file.settling is not None or file.upload is not None:
@@ -180,10 +119,7 @@ class Settler:
         """``node`` takes the place of what was unlinked there within the grace: that goes only once ``node``
         is stored.
         """
-        for file_id, doomed in list(self._doomed.items()):
-            if doomed.place == parent.key and doomed.name == name:
-                del self._doomed[file_id]
-                node.replaces[file_id] = doomed.article_id
+        node.replaces.update(self._deletions.adopt(parent.key, name))
 
     def replace(self, victim: FileNode, node: FileNode) -> None:
         """``node`` is renamed over ``victim``: what Figshare has of that goes once ``node`` is stored."""
@@ -199,13 +135,13 @@ class Settler:
         """The name is gone at once; Figshare hears of it after the grace. Open handles read and write on."""
         parent = node.parent
         assert parent is not None
-        due = trio.current_time() + self._grace
+        doomed = dict(node.replaces) if isinstance(node, FileNode) else {}
         if node.stored is not None and node.stored_in is not None:
             self._tree.hide(node.key)
-            self._doom(node.stored.id, Doomed(node.stored_in[0], parent.key, node.name, due))
+            doomed[node.stored.id] = node.stored_in[0]
+        for file_id, article_id in doomed.items():
+            self._deletions.add(file_id, article_id, place=parent.key, name=node.name, grace=self._grace)
         if isinstance(node, FileNode):
-            for file_id, article_id in node.replaces.items():
-                self._doom(file_id, Doomed(article_id, parent.key, node.name, due))
             node.replaces.clear()
         self._tree.detach(node)
         if isinstance(node, FileNode):
@@ -217,12 +153,6 @@ class Settler:
             if file.scope is not None:
                 file.scope.cancel()
             self.tidy(file)
-
-    def article_removed(self, article_id: Id) -> None:
-        """Nothing is owed in an article that is deleted."""
-        for file_id, doomed in list(self._doomed.items()):
-            if doomed.article_id == article_id:
-                del self._doomed[file_id]
 
     def renamed(self, node: FileNode) -> None:
         """``node`` has a new name or place: settle it now, or after the grace if that means moving a stored
@@ -254,7 +184,7 @@ class Settler:
         refused.
         """
         file.wanted = True
-        if file.dirty:
+        if file.dirty and file.journaled.is_set():
             file.journaled = trio.Event()
         if file.settling is None:
             file.settling = trio.Event()
@@ -276,7 +206,7 @@ class Settler:
             file.journaled.set()
             done.set()
             self.tidy(file)
-            self._made_progress()
+            self.made_progress()
 
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
@@ -303,7 +233,7 @@ class Settler:
         elif node.replaces:
             replaced, node.replaces = node.replaces, {}
             for file_id, article_id in replaced.items():
-                self._doom(file_id, Doomed(article_id, node.key, "", trio.current_time()))
+                self._deletions.add(file_id, article_id)
         self._note_settled_name(file)
 
     def _note_settled_name(self, file: LocalFile) -> None:
@@ -318,10 +248,6 @@ class Settler:
             return
         if naming.name_from_filename(node.stored.name) == node.name:
             node.changed_at = trio.current_time()
-
-    def _doom(self, file_id: Id, doomed: Doomed) -> None:
-        self._doomed[file_id] = doomed
-        self._wake_up()
 
     def _wanted(self, file: LocalFile) -> Wanted | None:
         """Where Figshare should have the file; None if it should have no such file (now)."""
@@ -377,16 +303,20 @@ class Settler:
                 file.wanted = True  # it was renamed: again, under its new name
             return
         self._is_stored(file, upload, stored)
-        later = await self._uploader.finish(upload, lambda file_id: file_id in self._readers)
+        later = await self._uploader.finish(upload, self._deletions.is_read)
         if file.spool is None or file.spool.path.name != upload.spool_name:
             self._uploader.drop_spool(upload)  # else it goes when the last handle is closed
-        for file_id, article_id in upload.replaces.items():
-            if file_id in later:
-                self._doom(file_id, Doomed(article_id, node.key, "", trio.current_time()))
-            else:
-                self._tree.gone(Key(Kind.FILE, file_id))
+        self._note_replaced(upload, later)
         if self._is_misplaced(node):
             file.wanted = True  # renamed while its last bytes were on the way
+
+    def _note_replaced(self, upload: Upload, later: set[Id]) -> None:
+        for file_id, article_id in upload.replaces.items():
+            if file_id in later:
+                self._tree.hide(Key(Kind.FILE, file_id))
+                self._deletions.add(file_id, article_id)
+            else:
+                self._tree.gone(Key(Kind.FILE, file_id))
 
     async def _seal(self, file: LocalFile, wanted: Wanted) -> bool:
         """Make the content durable: complete it, hash it, put it into the journal. False if it changed
@@ -461,6 +391,7 @@ class Settler:
         node = file.node
         log.error("%s is not stored: %s", node.path(), exc)
         file.error = exc
+        file.wanted = False
         upload, file.upload, file.scope = file.upload, None, None
         if upload is not None:
             self._uploader.park(upload, str(exc))
@@ -485,52 +416,18 @@ class Settler:
 
     # -- the service ------------------------------------------------------------
 
-    def _wake_up(self) -> None:
-        self._wake.set()
-
     async def run(self) -> None:
-        """Delete what is doomed when it is due, and end the hold of forgotten temporary files. Runs until
-        cancelled.
-        """
+        """End the hold of temporary files that were forgotten. Runs until cancelled."""
         while True:
-            self._wake = trio.Event()
-            now = trio.current_time()
+            await trio.sleep(HOLD_TIME / 5)
             for file in list(self._files.values()):
                 held = not file.hold_is_over and not file.handles and file.node.changed_at == math.inf
-                if held and now >= file.changed_at + HOLD_TIME:
+                if held and trio.current_time() >= file.changed_at + HOLD_TIME:
                     file.hold_is_over = True
                     self.settle(file)
-            ready = [
-                file_id
-                for file_id, doomed in self._doomed.items()
-                if doomed.due <= now and file_id not in self._readers
-            ]
-            for file_id in ready:
-                await self._delete(file_id)
-            if ready:
-                continue
-            pauses = [doomed.due - now for doomed in self._doomed.values() if doomed.due > now]
-            with trio.move_on_after(max(0.01, min([*pauses, 60.0]))):
-                await self._wake.wait()
 
-    async def _delete(self, file_id: Id) -> None:
-        doomed = self._doomed.get(file_id)
-        if doomed is None:
-            return  # adopted, or its article removed, while another one was deleted
-        key = Key(Kind.FILE, file_id)
-        if await self._uploader.delete(doomed.article_id, file_id):
-            self._tree.gone(key)
-            self._tree.gone(Key(Kind.LINK, file_id))
-        else:  # the name comes back: it is what Figshare has
-            self._tree.unhide(key)
-            self._tree.unhide(Key(Kind.LINK, file_id))
-            article = self._tree.by_key(Key(Kind.ARTICLE, doomed.article_id))
-            if isinstance(article, Container):
-                self._tree.expire(article)
-        self._doomed.pop(file_id, None)
-        self._made_progress()
-
-    def _made_progress(self) -> None:
+    def made_progress(self) -> None:
+        """Wake ``drain``; ``mount.py`` has the deletions call it too."""
         self._progress.set()
         self._progress = trio.Event()
 
@@ -548,28 +445,25 @@ class Settler:
             stored = await self._uploader.store(
                 upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id))
             )
-            await self._uploader.finish(upload, lambda file_id: False)
+            later = await self._uploader.finish(upload, self._deletions.is_read)
+            self._uploader.drop_spool(upload)
             self._tree.keep_times(Key(Kind.FILE, stored.id), upload.mode, upload.mtime_ns)
             self._tree.unhide(Key(Kind.FILE, stored.id))
-            self._uploader.drop_spool(upload)
-            for file_id in upload.replaces:
-                self._tree.gone(Key(Kind.FILE, file_id))
+            self._note_replaced(upload, later)
             log.info("%s, left over from an earlier mount, is stored", upload.name)
         except (FigfsError, OSError) as exc:
             log.error("%s, left over from an earlier mount, is not stored: %s", upload.name, exc)
             self._uploader.park(upload, str(exc))
         finally:
             self._resuming -= 1
-            self._made_progress()
+            self.made_progress()
         article = self._tree.by_key(Key(Kind.ARTICLE, upload.article_id))
         if isinstance(article, Container):
             self._tree.expire(article)
 
     async def drain(self) -> None:
         """For the unmount: carry out all that is owed, without grace, and return when nothing is."""
-        for doomed in self._doomed.values():
-            doomed.due = -math.inf
-        self._wake_up()
+        self._deletions.hurry()
         for file in list(self._files.values()):
             file.hold_is_over = True
             if self._owes(file):

@@ -46,7 +46,7 @@ async def get_article(client: Client, project_id: Id, article_id: Id) -> Article
 
 
 async def list_files(client: Client, project_id: Id, article_id: Id) -> list[File]:
-    """The files of a project's article, also of a collaborator's, which ``/account/articles`` does not show."""
+    """Files of a project's article, also of a collaborator's, which ``/account/articles`` does not show."""
     return await list_all(client, f"{_path(project_id)}/articles/{segment(article_id)}/files", File)
 
 

@@ -100,20 +100,22 @@ class Uploader:
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def finish(self, upload: Upload, is_open: Callable[[Id], bool]) -> dict[Id, Id]:
+    async def finish(self, upload: Upload, is_read: Callable[[Id], bool]) -> set[Id]:
         """Delete what ``upload`` replaces, then its row. (``drop_spool`` comes after: bytes outlive their
         row.)
 
-        Files that ``is_open`` says are being read are left: they are returned, as file id -> article id. A
-        deletion that is refused is logged and given up: two files of one name do less harm than an upload
-        that never ends.
+        Returns the files that are to be deleted later: those that ``is_read`` says somebody is reading, and
+        those whose deletion met trouble. The new file is stored and verified, so nothing is lost either way.
         """
-        later: dict[Id, Id] = {}
+        later: set[Id] = set()
         for file_id, article_id in upload.replaces.items():
-            if is_open(file_id):
-                later[file_id] = article_id
+            if is_read(file_id):
+                later.add(file_id)
                 continue
-            await self.delete(article_id, file_id)
+            try:
+                await self.delete(article_id, file_id)
+            except RemoteError:
+                later.add(file_id)
         self._journal.remove(upload)
         return later
 
@@ -121,14 +123,20 @@ class Uploader:
         """Remove the spool file of an upload that has no row any more."""
         (self._spool_directory / upload.spool_name).unlink(missing_ok=True)
 
-    async def delete(self, article_id: Id, file_id: Id) -> bool:
-        """Delete a stored file. True if it is gone; False, with a line in the log, if Figshare refuses."""
+    async def delete(self, article_id: Id, file_id: Id) -> None:
+        """Delete a stored or unfinished file; one that is not there is no error. Raises ``RemoteError``."""
+        await files.delete_file(self._client, article_id, file_id)
+
+    async def _try_to_delete(self, upload: Upload, file_id: Id) -> None:
+        """Delete what an upload has left; a refusal is logged only: an unfinished file is not shown to
+        anybody.
+        """
         try:
-            await files.delete_file(self._client, article_id, file_id)
+            await self.delete(upload.article_id, file_id)
         except RemoteError as exc:
-            log.warning("file %s of article %s was not deleted: %s", file_id, article_id, exc)
-            return False
-        return True
+            log.warning(
+                "the unfinished file %s of article %s was not deleted: %s", file_id, upload.article_id, exc
+            )
 
     async def take_back(self, upload: Upload) -> None:
         """Delete what Figshare has of an unfinished upload; the row stays.
@@ -139,7 +147,7 @@ class Uploader:
         if upload.file_id is None:
             return
         with trio.move_on_after(ABANDON_TIMEOUT, shield=True):
-            await self.delete(upload.article_id, upload.file_id)
+            await self._try_to_delete(upload, upload.file_id)
         self._set_file_id(upload, None)
 
     async def abandon(self, upload: Upload) -> None:
@@ -245,7 +253,7 @@ class Uploader:
     async def _start_anew(self, upload: Upload, reason: str) -> None:
         """Give up this announcement; the next try makes another. Always raises ``BadAnswer``."""
         if upload.file_id is not None:
-            await self.delete(upload.article_id, upload.file_id)
+            await self._try_to_delete(upload, upload.file_id)
         self._set_file_id(upload, None)
         raise BadAnswer(f"upload of {upload.name} must start anew: {reason}")
 
@@ -286,7 +294,7 @@ class Uploader:
             computed = file.computed_md5.lower()
             waited = trio.current_time() - began
             if computed and computed != upload.md5:
-                await self.delete(upload.article_id, file_id)
+                await self._try_to_delete(upload, file_id)
                 self._set_file_id(upload, None)
                 raise VerificationFailed(f"Figshare holds {computed} of {upload.name}, {upload.md5} was sent")
             if file.status == "available" or (not file.status and (computed or not file.upload_url)):
