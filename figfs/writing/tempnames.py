@@ -76,11 +76,8 @@ _FILES = [
         (rf"(?:sed|XX|zi)(?!{_TYPED})[0-9A-Za-z]{{6}}", Kind.HOLD),  # sed -i, perl -i, zip
         (rf"tmp\.(?!{_TYPED})[0-9A-Za-z]{{10}}", Kind.HOLD),  # mktemp
         (r"lu[0-9]+[0-9a-z]+\.tmp", Kind.HOLD),  # LibreOffice
-        (
-            r"(?:(?:|ORIG_|FETCH_|MERGE_)HEAD|index|config|packed-refs|shallow|commit-graph)\.lock",
-            Kind.HOLD,
-        ),  # git
-        (r"tmp_(?:obj|pack|idx)_\w{6}", Kind.HOLD),
+        (r"(?:(?:ORIG_|FETCH_|MERGE_)?HEAD|index|config|packed-refs|shallow)\.lock", Kind.HOLD),  # git
+        (r"tmp_(?:obj|pack|idx)_\w{6}", Kind.HOLD),  # git
         (r".+\.(?:crdownload|opdownload|download)", Kind.HOLD),  # Chrome, Opera, Safari
         (r".+\.vsctmp", Kind.HOLD),  # VS Code
         (r".+___jb_(?:tmp|old)___", Kind.HOLD),  # JetBrains
@@ -146,7 +143,7 @@ def classify(name: str) -> TempName:
 
 
 def classify_directory(name: str) -> TempName:
-    """What the name of a directory tells: ORDINARY, LOCAL (what is in it is not uploaded from there) or REFUSED."""
+    """What the name of a directory tells: ORDINARY, REFUSED, or LOCAL: what is in it is not uploaded from there."""
     if _TRASH_OF_A_USER.fullmatch(name):
         return TempName(Kind.REFUSED)
     return TempName(_DIRECTORIES.get(name, Kind.ORDINARY))

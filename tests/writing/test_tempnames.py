@@ -245,7 +245,7 @@ def test_real_names(name: str) -> None:
 
 
 def test_most_of_what_mkstemp_makes_is_told() -> None:
-    """Narrow patterns miss few: rsync's names are never ordinary, and 1 % only is held instead of predicted."""
+    """Narrow patterns miss few: rsync's names are never ordinary; 1 % is held instead of predicted."""
     letters = random.Random(1)
 
     def name(prefix: str, alphabet: str, length: int = 6) -> TempName:
@@ -304,5 +304,5 @@ def test_total(name: str) -> None:
     ],
 )
 def test_directories(name: str, kind: Kind) -> None:
-    """rsync's own are local; wastebaskets and what systems make on a disk are refused; names of files mean nothing."""
+    """rsync's own are local; wastebaskets and what systems make are refused; names of files mean nothing."""
     assert classify_directory(name) == TempName(kind)
