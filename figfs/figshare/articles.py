@@ -114,7 +114,11 @@ def _meet(newest: Sequence[Article], oldest: Sequence[Article]) -> bool:
     """Whether ``newest`` (falling dates of creation) and ``oldest`` (as found) together have no gap."""
     if not newest or not oldest or not _falls(oldest[::-1]):
         return False
-    end, reached = newest[-1].created_date, oldest[-1].created_date
+    first, last = newest[0], newest[-1]
+    # Articles of one date do not tell the newest from the oldest; falling ids do.
+    if first.created_date == last.created_date and id_order(first.id) <= id_order(last.id):
+        return False
+    end, reached = last.created_date, oldest[-1].created_date
     assert end is not None  # _falls
     assert reached is not None
     if reached != end:

@@ -379,14 +379,14 @@ async def open_client(
     token cannot be one. No request is sent. On leaving, all connections are closed.
     """
     api = api.rstrip("/")
-    parts = urllib.parse.urlsplit(api)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    scheme, host, _port = origin(api)
+    if scheme not in ("http", "https") or not host or set("?#") & set(api):
         raise ConfigurationError(
             f"not the URL of an API: {api!r} (expected for example https://api.figshare.com/v2)"
         )
-    if parts.username is not None:
+    if "@" in urllib.parse.urlsplit(api).netloc:
         raise ConfigurationError("the URL of the API must not hold a user name or password")
-    if parts.scheme == "http" and not is_loopback(api):
+    if scheme == "http" and not is_loopback(api):
         log.warning("the API at %s is not https: the token goes over the network in clear text", api)
     # httpx logs whole URLs at INFO (presigned ones too), httpcore headers at DEBUG (the token too).
     for name in ("httpx", "httpcore"):
