@@ -143,7 +143,7 @@ def classify(name: str) -> TempName:
 
 
 def classify_directory(name: str) -> TempName:
-    """What the name of a directory tells: ORDINARY, REFUSED, or LOCAL: what is in it is not uploaded from there."""
+    """What the name of a directory tells: ORDINARY, REFUSED, or LOCAL (nothing is uploaded from in it)."""
     if _TRASH_OF_A_USER.fullmatch(name):
         return TempName(Kind.REFUSED)
     return TempName(_DIRECTORIES.get(name, Kind.ORDINARY))
