@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import platformdirs
 
 from figfs import __version__, background, logs, mountpoint, options
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
@@ -275,9 +276,24 @@ def mount_helper(
     "-z", "--lazy", is_flag=True, help="Even if it is in use: gone at once, ended when nobody uses it."
 )
 @click.option("--dead", is_flag=True, help="Only if its daemon has gone; a mount that works stays.")
-def umount_command(*, place: Path, lazy: bool, dead: bool) -> int:
-    """Unmount MOUNTPOINT. The daemon ends when its uploads are done, or after --unmount-timeout."""
+@click.option(
+    "--state-dir", metavar="DIR", help="The state directory of the mount, if it is not the usual one."
+)
+def umount_command(*, place: Path, lazy: bool, dead: bool, state_dir: str | None) -> int:
+    """Unmount MOUNTPOINT, and wait until the uploads are done, at most for the --unmount-timeout of the
+    mount.
+
+    What is not done by then goes on with the next mount. With --lazy nothing is waited for.
+    """
+    choices, _ = options.gather(flags={} if state_dir is None else {"state-dir": state_dir})
     mountpoint.unmount(place, lazy=lazy, only_dead=dead)
+    if not lazy and not dead:
+        usual = platformdirs.user_state_path("figfs").glob("*/")
+        mountpoint.wait_for_daemon(
+            place,
+            state_dirs=[choices["state-dir"].value] if "state-dir" in choices else usual,
+            on_wait=lambda: print("figfs: uploads go on; Ctrl-C does not stop them", file=sys.stderr),
+        )
     return 0
 
 

@@ -5,14 +5,18 @@ Nothing here runs inside the daemon: a program that looks into its own mount wai
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import fcntl
+import json
 import os
 import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from figfs.errors import ConfigurationError
@@ -150,6 +154,34 @@ def unmount(
     if kind != FILESYSTEM_TYPE:
         raise ConfigurationError(f"{path} is not a mount of figfs ({kind}): use umount")
     _take_away(path, lazy=lazy or is_dead(path), machine=machine)
+
+
+def wait_for_daemon(path: Path, *, state_dirs: Iterable[Path], on_wait: Callable[[], None]) -> None:
+    """Return when the daemon that served ``path`` has let go of its state directory, one of ``state_dirs``:
+    its uploads are done or left in the journal, and another mount may begin. ``on_wait`` is called once if
+    that takes more than a second. Returns at once if none of the directories is that daemon's, or may be
+    looked at.
+    """
+    path = Path(os.path.realpath(path))
+    for directory in state_dirs:
+        with (
+            contextlib.suppress(OSError, ValueError, KeyError, TypeError),
+            (directory / "lock").open() as lock,
+        ):
+            if json.load(lock)["mountpoint"] == str(path):
+                _wait_for_lock(lock.fileno(), on_wait)
+
+
+def _wait_for_lock(descriptor: int, on_wait: Callable[[], None]) -> None:
+    for _ in range(20):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return
+    on_wait()
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _take_away(path: Path, *, lazy: bool, machine: Machine) -> None:

@@ -271,7 +271,9 @@ def test_the_ways_in_which_mount_calls() -> None:
 
 
 def test_a_call_of_mount_becomes_a_mount_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its options as they are; -n, -t and -N mean nothing here, -f does nothing, -s drops the unknown."""
+    """With its options as they are; -n, -t and -N mean nothing here, -f does nothing, -s drops the
+    unknown.
+    """
     commands: list[Sequence[str]] = []
 
     def start(command: Callable[[int], Sequence[str]]) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from figfs.errors import ConfigurationError
-from figfs.mountpoint import FILESYSTEM_TYPE, Machine, is_dead, mounted_type, prepare, unmount
+from figfs.mountpoint import (
+    FILESYSTEM_TYPE,
+    Machine,
+    is_dead,
+    mounted_type,
+    prepare,
+    unmount,
+    wait_for_daemon,
+)
 
 Mount = Callable[[str], tuple[Path, subprocess.Popen[str]]]
 
@@ -186,3 +196,29 @@ def test_umount_says_what_the_helper_said(place: Path, parts: dict[str, object])
         unmount(place, lazy=True, machine=Machine(**{**parts, "run": run, "which": lambda name: None}))  # type: ignore[arg-type]
     path = str(place.resolve())
     assert called == [["fusermount3", "-u", path], ["umount", "-l", path]]
+
+
+def test_umount_waits_for_the_daemon_of_that_mount(tmp_path: Path) -> None:
+    """Until it lets go of its state directory: then the uploads are done, and the account can be mounted
+    again.
+    """
+    place = tmp_path / "place"
+    ours, other, odd = (tmp_path / name for name in ("ours", "other", "odd"))
+    for directory, text in ((other, '{"pid": 1, "mountpoint": "/other"}'), (odd, "[]")):
+        directory.mkdir()
+        (directory / "lock").write_text(text)
+    ours.mkdir()
+    (ours / "lock").write_text(json.dumps({"pid": 1, "mountpoint": str(place.resolve())}))
+    waited: list[str] = []
+    with (ours / "lock").open() as lock, (other / "lock").open() as never:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(never, fcntl.LOCK_EX)
+
+        def let_go() -> None:
+            waited.append("told")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        state_dirs = [tmp_path / "none", odd, other, ours]
+        wait_for_daemon(place, state_dirs=state_dirs, on_wait=let_go)
+        wait_for_daemon(place, state_dirs=state_dirs, on_wait=let_go)
+    assert waited == ["told"]
