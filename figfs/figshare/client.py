@@ -263,7 +263,13 @@ class Client:
                     method, url, params=params, headers=dict(headers or {}), content=content
                 )
                 if stream is not None:
-                    request.stream = stream
+                    request = httpx.Request(
+                        method,
+                        request.url,
+                        headers=request.headers,
+                        stream=stream,
+                        extensions=request.extensions,
+                    )
                 if authorized and shared.token is not None and origin(url) == origin(shared.api):
                     request.headers["Authorization"] = f"token {shared.token.reveal()}"
                 with trio.move_on_after(head_timeout) as scope:

@@ -84,6 +84,8 @@ class _Download:
                     await self._follow(url)
                     return bytes(self._got)
                 except Failed as failed:
+                    if len(self._got) == self._end - self._start:
+                        return bytes(self._got)  # the connection broke after the last byte
                     log.debug("%s", failed.error)
                     failures.append(failed)
             progress = len(self._got) > before
@@ -235,9 +237,11 @@ class _Expired(Exception):
 
 
 def _again(failed: Failed, rounds: int) -> bool:
-    # A 403 may be a phase, a 404 on one route may be the fault of that route: once more, like a garbled
+    outcome = failed.outcome
+    # A 403 may be a phase, a 404 the fault of one route, a 400 that of a cache: once more, like a garbled
     # answer.
-    outcome = Failure.GARBLED if failed.outcome in (403, 404, 410) else failed.outcome
+    if isinstance(outcome, int) and 400 <= outcome < 500 and outcome not in (401, 408, 425, 429):
+        outcome = Failure.GARBLED
     return classify("GET", outcome, tries=rounds) is Verdict.RETRY
 
 

@@ -18,7 +18,7 @@ SECRET = "s3cret-t0ken-of-the-account"  # no real one
 
 
 class Server:
-    """Answers from a list, in order, the last one for ever; or from a function of the request. Keeps what it got."""
+    """Answers from a list in order, the last one for ever, or from a function. Keeps the requests."""
 
     def __init__(self, answers: Any) -> None:
         self._answers = list(answers) if isinstance(answers, list) else answers

@@ -131,7 +131,7 @@ async def test_errors_of_a_get(
 async def test_trouble_is_repeated_and_then_told(
     connect: Any, autojump_clock: MockClock, answer: Any, kind: type[errors.RemoteError]
 ) -> None:
-    """Connections, timeouts and answers that make no sense: again, and then the error that fits; or it works."""
+    """Connections, timeouts, answers that make no sense: again, and then the error that fits, or it works."""
     async with connect([answer]) as (client, server):
         with pytest.raises(kind):
             await client.call("GET", "/x", read=ok)
@@ -143,7 +143,7 @@ async def test_trouble_is_repeated_and_then_told(
 
 
 async def test_a_hanging_server_is_given_up(connect: Any, autojump_clock: MockClock) -> None:
-    """A server that accepts and says nothing is TooSlow after a bounded time, without any deadline of the caller."""
+    """A server that accepts and says nothing is TooSlow after a bounded time, whoever calls."""
     async with connect([hang]) as (client, _):
         with trio.fail_after(200), pytest.raises(errors.TooSlow):
             await client.call("GET", "/x", read=ok)
@@ -158,7 +158,7 @@ async def test_the_callers_deadline_passes_through(connect: Any, autojump_clock:
 
 
 async def test_no_wait_past_the_callers_deadline(connect: Any, autojump_clock: MockClock) -> None:
-    """When the next try would come too late, the caller hears what is wrong, now, instead of "too slow", later."""
+    """When the next try would come too late, the caller hears what is wrong now, not "too slow" later."""
     start = trio.current_time()
     async with connect([httpx.Response(503, headers={"retry-after": "20"})]) as (client, _):
         with trio.fail_after(10), pytest.raises(errors.ServerError):

@@ -127,7 +127,7 @@ async def test_pause_reaches_who_waits_already(autojump_clock: MockClock) -> Non
 def test_never_more_than_burst_plus_rate(
     rate: float, burst: int, starts: list[tuple[float, Priority, float | None]]
 ) -> None:
-    """In any window of any run, also with cancellations, at most burst + rate * time requests go; all others do go."""
+    """In any window at most burst + rate * time requests go, and all go, also with cancellations."""
     times: list[float] = []
 
     async def ask(pacer: Pacer, delay: float, priority: Priority, patience: float | None) -> None:

@@ -55,7 +55,7 @@ objects = st.dictionaries(
 
 @given(raw=objects | json_values, cls=st.sampled_from(RECORDS))
 def test_any_json_is_a_record_or_a_bad_answer(raw: object, cls: type[Record]) -> None:
-    """Whatever a server sends, reading it gives a record of the declared types, or BadAnswer; nothing else."""
+    """Whatever a server sends: a record of the declared types, or BadAnswer; nothing else."""
     try:
         record = cls.from_json(raw)
     except BadAnswer:

@@ -102,7 +102,7 @@ def test_each_status_has_its_error(status: int, kind: type[errors.RemoteError], 
 )
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_refusal_says_what_it_is_about(body: bytes, kind: type[errors.RemoteError], status: int) -> None:
-    """Quota, number of files and size of a file are told apart by code or words; other refusals stay Invalid."""
+    """Quota, number of files and size of a file are told apart by code or words; the rest is Invalid."""
     assert type(refusal(status, body, what="POST /x")) is kind
 
 

@@ -42,7 +42,7 @@ TABLE = {
 
 @pytest.mark.parametrize("outcome", TABLE, ids=str)
 def test_the_table(outcome: int | Failure) -> None:
-    """What is repeated, what is final, and that a POST is repeated only where it was surely not carried out."""
+    """What is repeated, what is final; a POST is repeated only where it was surely not carried out."""
     repeatable, post, post_asked = TABLE[outcome]
     for method in ("GET", "DELETE", "PUT", "PATCH"):
         assert classify(method, outcome) is repeatable
@@ -65,7 +65,7 @@ def test_every_loop_ends(method: str, outcome: int | Failure, asked: bool, read_
 
 @given(st.integers(300, 599) | st.sampled_from(Failure), st.booleans())
 def test_a_post_that_may_be_done_is_not_repeated(outcome: int | Failure, asked: bool) -> None:
-    """A 503 with Retry-After is the server's own word that it did nothing; else "may be done" is never "repeat"."""
+    """A 503 with Retry-After says that nothing was done; else "may be done" is never "repeat"."""
     if may_be_done(outcome) and not (outcome == 503 and asked):
         assert classify("POST", outcome, retry_after=asked) is UNKNOWN
 
