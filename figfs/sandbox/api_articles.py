@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -60,7 +61,10 @@ def search_index(
     ):
         if name in given:
             conditions.append(test)
-            found.append(_integer(name, given[name]))
+            value = given[name]
+            if isinstance(given, QueryParams) and value.isascii() and value.isdigit():
+                value = int(value)
+            found.append(validation.number(name, value))
     for name in ("doi", "handle", "resource_doi", "resource_id"):
         if name in given:
             conditions.append("doi = ?" if name == "doi" else f"json_extract(metadata, '$.{name}') = ?")
@@ -84,13 +88,6 @@ def filters(given: Mapping[str, Any]) -> tuple[list[str], list[object]]:
         conditions.append("search_matches(?, title, description, tags)")
         values.append(search.check_query(given["search_for"]))
     return conditions, values
-
-
-def _integer(name: str, value: object) -> int:
-    """Searches give integers, queries digits."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    return validation.number(name, value)
 
 
 async def create_article(sandbox: Sandbox, request: Request) -> Response:

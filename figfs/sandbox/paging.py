@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
+from starlette.datastructures import QueryParams
+
 from figfs.sandbox.errors import ApiError, invalid
 from figfs.sandbox.settings import Settings
 
@@ -31,7 +33,8 @@ def parse_page(given: Mapping[str, object], settings: Settings) -> Page:
     422 for a value out of bounds, for both paging styles at once, and for a page that begins at or beyond the
     setting ``max_depth``.
     """
-    values = {key: _number(key, given[key]) for key in _LIMITS if key in given}
+    from_query = isinstance(given, QueryParams)
+    values = {key: _number(key, given[key], from_query) for key in _LIMITS if key in given}
     if settings.ignore_paging:
         return Page(-1, 0)
     if values.keys() & {"page", "page_size"} and values.keys() & {"limit", "offset"}:
@@ -60,9 +63,9 @@ def parse_order(given: Mapping[str, object], allowed: Mapping[str, str], default
     return f" ORDER BY {allowed[order]} {direction}, id {direction}"
 
 
-def _number(key: str, value: object) -> int:
+def _number(key: str, value: object, from_query: bool) -> int:
     low, high = _LIMITS[key]
-    if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII):
+    if from_query and isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ApiError(422, "InvalidPagingOptions", f"{key} must be an integer from {low} to {high}")

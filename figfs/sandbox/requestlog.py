@@ -29,7 +29,7 @@ class RequestLog:
 
 
 def role_of(path: str) -> str:
-    """``api``, ``upload``, ``download`` (routes that redirect), ``storage`` (the bytes), ``stats``, ``oai``."""
+    """``api``, ``upload``, ``download`` (redirects), ``storage`` (the bytes), ``stats`` or ``oai``."""
     if path.startswith(("/v2/file/download/", "/ndownloader/")):
         return "download"
     if path == "/v2/oai":

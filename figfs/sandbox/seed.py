@@ -42,7 +42,7 @@ _BULK_EPOCH = 1577836800
 
 _METADATA = {"categories": [24002], "funding": "", "references": []}
 _LONG_TITLE = (
-    "A very long title, as institutional repositories produce them by joining all that is known of a data set: "
+    "A very long title, as institutional repositories produce them by joining all that is known of the data: "
     + "; ".join(
         f"station {n}, depth {n * 50} m, salinity, temperature and dissolved oxygen" for n in range(1, 9)
     )
