@@ -1,11 +1,8 @@
 """Requests to the API: token, pacing, retry, error translation. The modules beside it say which requests.
 
-Two layers. ``Client.exchange`` is one request and one answer to any host (API, uploader, storage), with
-nothing but the translation of httpx's errors. ``Client.call`` is a request to the API: paced, with the token,
-repeated as ``retry.py`` says, its answer read. ``persist`` is the loop of repeating, which uploads and
-downloads use as well.
-
-The token goes to the API's own origin (scheme, host and port), nowhere else, and only in a header.
+``Client.call`` is a request to the API: paced, with the token, repeated as ``retry.py`` says, its answer
+read. ``Client.persist`` is the loop of repeating, which uploads and downloads use as well. One try of
+anything, to any host, is in ``wire.py``.
 """
 
 from __future__ import annotations
@@ -15,9 +12,8 @@ import dataclasses
 import itertools
 import logging
 import random
-import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -25,27 +21,19 @@ import msgspec
 import trio
 
 import figfs
-from figfs.errors import (
-    BadAnswer,
-    ConfigurationError,
-    RemoteError,
-    TooSlow,
-    Unauthorized,
-    UnknownOutcome,
-    Unreachable,
-)
+from figfs.errors import BadAnswer, ConfigurationError, TooSlow, UnknownOutcome
 from figfs.figshare import records
 from figfs.figshare.pacing import Pacer, Priority
 from figfs.figshare.records import Id
-from figfs.figshare.refusals import refusal
-from figfs.figshare.retry import (
-    Failure,
-    Outcome,
-    Verdict,
-    classify,
-    may_be_done,
-    retry_after_seconds,
-    wait_time,
+from figfs.figshare.retry import Failure, Verdict, classify, may_be_done, wait_time
+from figfs.figshare.wire import (
+    CONNECT_TIMEOUT,
+    SILENCE_TIMEOUT,
+    TRY_TIMEOUT,
+    Failed,
+    Wire,
+    is_loopback,
+    origin,
 )
 from figfs.settings import Token
 
@@ -53,27 +41,10 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = f"figfs/{figfs.__version__} (Linux; pyfuse3)"
 
-#: Seconds. A page of 1000 articles takes Figshare several; more than this is a connection that has died.
-CONNECT_TIMEOUT = 10.0
-SILENCE_TIMEOUT = 20.0  #: without a byte
-TRY_TIMEOUT = 60.0  #: for one try of an API request, from its first byte to its last
-
 PATIENCE = 25.0  #: seconds from the first failure, after which no further try begins
 LONGEST_PAUSE = 60.0  #: seconds for which one 429 holds up all API requests
-LARGEST_ANSWER = 64 << 20  #: bytes; a page of 1000 articles has about two million
-CLOSE_TIMEOUT = 5.0  #: seconds for closing a connection, when nothing may interrupt it
 
 T = TypeVar("T")
-
-
-class Failed(Exception):
-    """One try failed: why, the error to raise when no further one helps, what the server asks to wait."""
-
-    def __init__(self, outcome: Outcome, error: RemoteError, *, retry_after: float | None = None) -> None:
-        super().__init__(str(error))
-        self.outcome = outcome
-        self.error = error
-        self.retry_after = retry_after
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,60 +73,45 @@ class ClientStatistics:
     waiting: int  #: API requests that wait for the pacing
 
 
-@dataclasses.dataclass(slots=True)
-class _Shared:
-    """What a client and its background view have in common."""
-
-    api: str
-    http: httpx.AsyncClient
-    pacer: Pacer
-    token: Token | None
-    api_requests: int = 0
-    requests: int = 0
-    retries: int = 0
-    bytes_down: int = 0
-    bytes_up: int = 0
-    in_flight: int = 0
-
-
 class Client:
     """A client for one API and one account; made by ``open_client``."""
 
-    def __init__(self, shared: _Shared, priority: Priority = Priority.INTERACTIVE) -> None:
-        self._shared = shared
+    def __init__(self, wire: Wire, pacer: Pacer, priority: Priority = Priority.INTERACTIVE) -> None:
+        self.wire = wire
+        self._pacer = pacer
         self._priority = priority
 
     def __repr__(self) -> str:
-        return f"<Client {self.api} {self._priority.name.lower()} in_flight={self._shared.in_flight}>"
+        return f"<Client {self.api} {self._priority.name.lower()} in_flight={self.wire.in_flight}>"
 
     @property
     def api(self) -> str:
         """The API's base URL, without a slash at the end."""
-        return self._shared.api
+        return self.wire.api
 
     @property
     def token(self) -> Token | None:
-        """The token of every request from now on; set it after a new login."""
-        return self._shared.token
+        """The token of all requests from now on. Setting what cannot be one raises ``Unauthorized``."""
+        return self.wire.token
 
     @token.setter
     def token(self, token: Token | None) -> None:
-        self._shared.token = _checked(token)
+        self.wire.token = token
 
     def background(self) -> Client:
         """The same client for work that nobody waits for: its API requests go after the interactive ones."""
-        return Client(self._shared, Priority.BACKGROUND)
+        return Client(self.wire, self._pacer, Priority.BACKGROUND)
 
     def statistics(self) -> ClientStatistics:
-        shared = self._shared
+        wire = self.wire
         return ClientStatistics(
-            api_requests=shared.api_requests,
-            other_requests=shared.requests - shared.api_requests,
-            retries=shared.retries,
-            bytes_down=shared.bytes_down,
-            bytes_up=shared.bytes_up,
-            in_flight=shared.in_flight,
-            waiting=shared.pacer.waiting,
+            api_requests=wire.api_requests,
+            other_requests=wire.requests - wire.api_requests,
+            retries=wire.retries,
+            bytes_down=wire.bytes_down,
+            bytes_up=wire.bytes_up,
+            in_flight=wire.in_flight,
+            waiting=self._pacer.waiting,
         )
 
     async def call(
@@ -184,7 +140,7 @@ class Client:
 
         async def once() -> T:
             nonlocal maybe_done
-            await self._shared.pacer.acquire(self._priority)
+            await self._pacer.acquire(self._priority)
             try:
                 return read(
                     await self._ask(method, self.api + path, what=what, params=params, content=content)
@@ -196,7 +152,7 @@ class Client:
             if failed.outcome == 404 and method == "DELETE" and maybe_done:
                 return read(Answer(204, {}, b""))
             if failed.outcome == 429:
-                self._shared.pacer.pause(min(failed.retry_after or 1.0, LONGEST_PAUSE))
+                self._pacer.pause(min(failed.retry_after or 1.0, LONGEST_PAUSE))
             maybe_done = maybe_done or may_be_done(failed.outcome)
             raise failed
 
@@ -225,117 +181,10 @@ class Client:
                 raise UnknownOutcome(f"answer lost: {failed.error}", status=failed.error.status) from failed
             if verdict is Verdict.GIVE_UP or now + wait >= give_up_at:
                 raise failed.error from failed.__cause__
-            self.count_retry()
+            self.wire.retries += 1
             log.debug("%s; again in %.1f s", failed.error, wait)
             await trio.sleep(wait)
         raise AssertionError("unreachable")
-
-    @contextlib.asynccontextmanager
-    async def exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        what: str,
-        authorized: bool = False,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str | int] | None = None,
-        content: bytes | None = None,
-        stream: httpx.AsyncByteStream | None = None,
-        head_timeout: float = TRY_TIMEOUT,
-    ) -> AsyncIterator[httpx.Response]:
-        """Send one request, yield the answer with its body unread, whatever its status; close it at the end.
-
-        ``what``: the request in a few words for log and errors; the URL appears in neither, since the URLs of
-        uploads and of storage hold secrets. ``authorized``: send the token, *if* ``url`` is of the API's
-        origin. ``head_timeout``: seconds until the head of the answer is there. Redirects are not followed.
-
-        Raises ``Failed`` where there is no answer, also from the reading of the body inside the ``async
-        with``.
-        """
-        shared = self._shared
-        shared.requests += 1
-        shared.in_flight += 1
-        started = trio.current_time()
-        try:
-            with _translated(what):
-                request = shared.http.build_request(
-                    method, url, params=params, headers=dict(headers or {}), content=content
-                )
-                if stream is not None:
-                    request = httpx.Request(
-                        method,
-                        request.url,
-                        headers=request.headers,
-                        stream=stream,
-                        extensions=request.extensions,
-                    )
-                if authorized and shared.token is not None and origin(url) == origin(shared.api):
-                    request.headers["Authorization"] = f"token {shared.token.reveal()}"
-                with trio.move_on_after(head_timeout) as scope:
-                    response = await shared.http.send(request, stream=True, follow_redirects=False)
-                if scope.cancelled_caught:
-                    raise Failed(Failure.LOST, TooSlow(f"{what}: no answer within {head_timeout:.0f} s"))
-                shared.bytes_up += len(content or b"")
-            log.debug("%s: %d, %.0f ms", what, response.status_code, (trio.current_time() - started) * 1000)
-            try:
-                with _translated(what):
-                    yield response
-            finally:
-                # Closing may have to await even when this task is cancelled, else the connection is lost to
-                # the pool.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
-                    await response.aclose()
-        finally:
-            shared.in_flight -= 1
-
-    async def read_body(self, response: httpx.Response, *, what: str) -> bytes:
-        """All of a small answer, decoded. Raises ``Failed`` if it is too large or ends early."""
-        body = bytearray()
-
-        def take(chunk: bytes) -> bool:
-            body.extend(chunk)
-            return len(body) <= LARGEST_ANSWER
-
-        await self.feed(response.aiter_bytes(), take)
-        if len(body) > LARGEST_ANSWER:
-            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {LARGEST_ANSWER} bytes"))
-        return bytes(body)
-
-    async def feed(self, chunks: AsyncIterator[bytes], take: Callable[[bytes], bool]) -> None:
-        """Call ``take`` with one chunk of a body after the other, until the body ends or it returns False."""
-        # Leaving the loop early would leave httpx's generators, five deep, to the garbage collector, which
-        # closes them at some other time and with a warning. Cancelled at their next read they unwind here and
-        # now.
-        with trio.CancelScope() as scope:
-            async for chunk in chunks:
-                self._shared.bytes_down += len(chunk)
-                if not scope.cancel_called and not take(chunk):
-                    scope.cancel()
-
-    async def refused(self, response: httpx.Response, *, what: str, hide: str = "") -> Failed:
-        """The failure that an answer with an error status means; reads its body.
-
-        ``hide``: a path whose parts are secret; they and the token are blotted out of what the server says.
-        """
-        try:
-            body = await self.read_body(response, what=what)
-        except (Failed, httpx.HTTPError):  # the status alone will do
-            body = b""
-        secrets = [part for part in hide.split("/") if len(part) >= 8]
-        if self._shared.token is not None:
-            secrets.append(self._shared.token.reveal())
-        error = refusal(response.status_code, body, what=what, secrets=secrets)
-        wait = retry_after_seconds(response.headers.get("retry-after"), date=response.headers.get("date"))
-        return Failed(response.status_code, error, retry_after=wait)
-
-    def count_retry(self) -> None:
-        """For ``statistics()``."""
-        self._shared.retries += 1
-
-    def count_up(self, size: int) -> None:
-        """For ``statistics()``: ``size`` bytes of a streamed body have been sent."""
-        self._shared.bytes_up += size
 
     async def _ask(
         self,
@@ -350,9 +199,9 @@ class Client:
         headers = {"Accept": "application/json"}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        self._shared.api_requests += 1
+        self.wire.api_requests += 1
         with trio.move_on_after(TRY_TIMEOUT):
-            async with self.exchange(
+            async with self.wire.exchange(
                 method, url, what=what, authorized=True, headers=headers, params=params, content=content
             ) as response:
                 if (
@@ -362,8 +211,8 @@ class Client:
                         Failure.GARBLED, BadAnswer(f"{what}: answered by a bot challenge, not by Figshare")
                     )
                 if not 200 <= response.status_code < 300:
-                    raise await self.refused(response, what=what)
-                body = await self.read_body(response, what=what)
+                    raise await self.wire.refused(response, what=what)
+                body = await self.wire.read_body(response, what=what)
                 return Answer(response.status_code, response.headers, body)
         raise Failed(Failure.LOST, TooSlow(f"{what}: no whole answer within {TRY_TIMEOUT:.0f} s"))
 
@@ -409,7 +258,7 @@ async def open_client(
         else None,
         transport=transport,
     ) as http:
-        yield Client(_Shared(api=api, http=http, pacer=Pacer(rate, burst), token=_checked(token)))
+        yield Client(Wire(http, api=api, token=token), Pacer(rate, burst))
 
 
 def segment(id_: Id) -> str:
@@ -417,46 +266,5 @@ def segment(id_: Id) -> str:
     return urllib.parse.quote(str(id_), safe="")
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL: who gets what is sent there. A URL that has no origin equals none."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return ("", url, None)
-    return (parts.scheme, (parts.hostname or "").lower(), port)
-
-
-def is_loopback(url: str) -> bool:
-    host = origin(url)[1]
-    return host in ("localhost", "::1") or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
-
-
 def nothing(answer: Answer) -> None:
     """The reader for requests whose answer says no more than "done" (204, 205, 202 with any body)."""
-
-
-def _checked(token: Token | None) -> Token | None:
-    """Refuse what cannot go into a header, before a library quotes it in an exception."""
-    if token is not None and not re.fullmatch(r"[!-~]+", token.reveal()):
-        raise Unauthorized("the token is empty or holds characters that no token has (spaces, for example)")
-    return token
-
-
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """httpx's errors as ``Failed``. "What failed" is httpx's own text, which holds no URL and no header."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as exc:
-        raise Failed(Failure.NOT_SENT, Unreachable(f"{what}: no connection ({_reason(exc)})")) from exc
-    except httpx.TimeoutException as exc:
-        raise Failed(Failure.LOST, TooSlow(f"{what}: no answer in time ({_reason(exc)})")) from exc
-    except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
-        raise Failed(Failure.LOST, Unreachable(f"{what}: connection lost ({_reason(exc)})")) from exc
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {_reason(exc)}")) from exc
-
-
-def _reason(exc: Exception) -> str:
-    return str(exc) if str(exc) and not isinstance(exc, httpx.InvalidURL) else type(exc).__name__

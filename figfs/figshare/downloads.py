@@ -21,9 +21,10 @@ import httpx
 import trio
 
 from figfs.errors import BadAnswer, Changed, Invalid, RemoteError
-from figfs.figshare.client import PATIENCE, SILENCE_TIMEOUT, Client, Failed, is_loopback, origin, segment
+from figfs.figshare.client import PATIENCE, Client, segment
 from figfs.figshare.records import File
 from figfs.figshare.retry import Failure, Verdict, classify, wait_time
+from figfs.figshare.wire import SILENCE_TIMEOUT, Failed, is_loopback, origin
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class _Download:
             wait = wait_time(rounds, retry_after=max(asked, default=None), jitter=random.random())
             if now + wait >= give_up_at or not any(_again(failed, rounds) for failed in failures):
                 raise _verdict(failures, self._what)
-            self._client.count_retry()
+            self._client.wire.retries += 1
             await trio.sleep(wait)
         raise AssertionError("unreachable")
 
@@ -123,7 +124,7 @@ class _Download:
                 raise self._bad(problem)
             # The token goes to the first address only. A storage that shares the API's origin refuses it
             # (D7).
-            async with self._client.exchange(
+            async with self._client.wire.exchange(
                 "GET",
                 url,
                 what=self._what,
@@ -136,7 +137,7 @@ class _Download:
                     return
                 url = urllib.parse.urljoin(url, response.headers.get("location", ""))
                 if (_number(response.headers.get("content-length")) or 0) <= SMALL:
-                    await self._client.read_body(response, what=self._what)
+                    await self._client.wire.read_body(response, what=self._what)
         raise self._bad(f"more than {MOST_REDIRECTS} redirects")
 
     async def _receive(self, response: httpx.Response, *, redirected: bool) -> None:
@@ -154,7 +155,7 @@ class _Download:
             # 202 is a bot challenge (D1). Whatever it is: no data.
             raise self._bad(f"answered {status}", status=status)
         else:
-            failed = await self._client.refused(response, what=self._what)
+            failed = await self._client.wire.refused(response, what=self._what)
             if status == 403 and redirected:
                 raise _Expired(failed)
             raise failed
@@ -203,7 +204,7 @@ class _Download:
 
         try:
             # The bytes as they come: an object that is stored compressed is the file.
-            await self._client.feed(response.aiter_raw(), take)
+            await self._client.wire.feed(response.aiter_raw(), take)
         finally:
             if too_long and excess:
                 del self._got[before:]

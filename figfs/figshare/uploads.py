@@ -15,9 +15,10 @@ import httpx
 import trio
 
 from figfs.errors import BadAnswer, Conflict, NotFound
-from figfs.figshare.client import CLOSE_TIMEOUT, Client, Failed, origin
+from figfs.figshare.client import Client
 from figfs.figshare.records import Part, Record, Upload, decode
 from figfs.figshare.retry import Failure
+from figfs.figshare.wire import CLOSE_TIMEOUT, Failed, origin
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class _Body(httpx.AsyncByteStream):
         self._left -= len(chunk)
         if self._left < 0:
             raise ValueError(f"the body of a part is {-self._left} bytes too long")
-        self._client.count_up(len(chunk))
+        self._client.wire.bytes_up += len(chunk)
         return chunk
 
     async def aclose(self) -> None:
@@ -128,12 +129,12 @@ async def _ask(
     head_timeout: float = STORE_TIMEOUT,
 ) -> bytes:
     """One try of a request to the uploader; the body of its answer. Raises ``Failed``."""
-    async with client.exchange(
+    async with client.wire.exchange(
         method, url, what=what, headers=headers, stream=stream, head_timeout=head_timeout
     ) as response:
         if not 200 <= response.status_code < 300:
-            raise await client.refused(response, what=what, hide=urllib.parse.urlsplit(url).path)
-        return await client.read_body(response, what=what)
+            raise await client.wire.refused(response, what=what, hide=urllib.parse.urlsplit(url).path)
+        return await client.wire.read_body(response, what=what)
 
 
 async def _look(client: Client, url: str, cls: type[R], *, what: str) -> R:

@@ -296,7 +296,7 @@ async def test_an_endless_answer_is_cut_off(
     connect: Any, chunks: Any, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded, whatever is sent."""
-    monkeypatch.setattr("figfs.figshare.client.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("figfs.figshare.wire.LARGEST_ANSWER", 1000)
     answer = lambda request: httpx.Response(200, stream=chunks([b"x" * 100] * 50))  # noqa: E731
     async with connect([answer]) as (client, _):
         with pytest.raises(errors.BadAnswer, match="more than 1000 bytes"):

@@ -1,0 +1,200 @@
+"""One request and one answer, to any host: the API, the uploader, storage. Nothing is repeated here.
+
+The token goes to the API's own origin (scheme, host and port), nowhere else, and only in a header. URLs
+appear in neither log nor error: those of uploads and of storage are secrets themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+import httpx
+import trio
+
+from figfs.errors import BadAnswer, RemoteError, TooSlow, Unauthorized, Unreachable
+from figfs.figshare.refusals import refusal
+from figfs.figshare.retry import Failure, Outcome, retry_after_seconds
+from figfs.settings import Token
+
+log = logging.getLogger(__name__)
+
+#: Seconds. A page of 1000 articles takes Figshare several; more than this is a connection that has died.
+CONNECT_TIMEOUT = 10.0
+SILENCE_TIMEOUT = 20.0  #: without a byte
+TRY_TIMEOUT = 60.0  #: for one try of an API request, from its first byte to its last
+CLOSE_TIMEOUT = 5.0  #: for closing a connection, when nothing may interrupt it
+
+LARGEST_ANSWER = 64 << 20  #: bytes; a page of 1000 articles has about two million
+
+
+class Failed(Exception):
+    """One try failed: why, the error to raise when no further one helps, what the server asks to wait."""
+
+    def __init__(self, outcome: Outcome, error: RemoteError, *, retry_after: float | None = None) -> None:
+        super().__init__(str(error))
+        self.outcome = outcome
+        self.error = error
+        self.retry_after = retry_after
+
+
+class Wire:
+    """The connections of a client, and what went over them."""
+
+    def __init__(self, http: httpx.AsyncClient, *, api: str, token: Token | None) -> None:
+        self.api = api  #: the API's base URL, without a slash at the end
+        self.requests = 0
+        self.api_requests = 0  #: of these, the paced ones
+        self.retries = 0
+        self.bytes_down = 0  #: of bodies
+        self.bytes_up = 0
+        self.in_flight = 0
+        self._http = http
+        self.token = token
+
+    @property
+    def token(self) -> Token | None:
+        return self._token
+
+    @token.setter
+    def token(self, token: Token | None) -> None:
+        # Refuse what cannot go into a header, before a library quotes it in an exception.
+        if token is not None and not re.fullmatch(r"[!-~]+", token.reveal()):
+            raise Unauthorized(
+                "the token is empty or holds characters that no token has (spaces, for example)"
+            )
+        self._token = token
+
+    @contextlib.asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        what: str,
+        authorized: bool = False,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        content: bytes | None = None,
+        stream: httpx.AsyncByteStream | None = None,
+        head_timeout: float = TRY_TIMEOUT,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send one request, yield the answer with its body unread, whatever its status; close it at the end.
+
+        ``what``: the request in a few words for log and errors; the URL appears in neither, since the URLs of
+        uploads and of storage hold secrets. ``authorized``: send the token, *if* ``url`` is of the API's
+        origin. ``head_timeout``: seconds until the head of the answer is there. Redirects are not followed.
+
+        Raises ``Failed`` where there is no answer, also from the reading of the body inside the ``async
+        with``.
+        """
+        self.requests += 1
+        self.in_flight += 1
+        started = trio.current_time()
+        try:
+            with _translated(what):
+                request = self._http.build_request(
+                    method, url, params=params, headers=dict(headers or {}), content=content
+                )
+                if stream is not None:
+                    request = httpx.Request(
+                        method,
+                        request.url,
+                        headers=request.headers,
+                        stream=stream,
+                        extensions=request.extensions,
+                    )
+                if authorized and self.token is not None and origin(url) == origin(self.api):
+                    request.headers["Authorization"] = f"token {self.token.reveal()}"
+                with trio.move_on_after(head_timeout) as scope:
+                    response = await self._http.send(request, stream=True, follow_redirects=False)
+                if scope.cancelled_caught:
+                    raise Failed(Failure.LOST, TooSlow(f"{what}: no answer within {head_timeout:.0f} s"))
+                self.bytes_up += len(content or b"")
+            log.debug("%s: %d, %.0f ms", what, response.status_code, (trio.current_time() - started) * 1000)
+            try:
+                with _translated(what):
+                    yield response
+            finally:
+                # Also when this task is cancelled: else the connection is lost to the pool.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+                    await response.aclose()
+        finally:
+            self.in_flight -= 1
+
+    async def read_body(self, response: httpx.Response, *, what: str) -> bytes:
+        """All of a small answer, decoded. Raises ``Failed`` if it is too large or ends early."""
+        body = bytearray()
+
+        def take(chunk: bytes) -> bool:
+            body.extend(chunk)
+            return len(body) <= LARGEST_ANSWER
+
+        await self.feed(response.aiter_bytes(), take)
+        if len(body) > LARGEST_ANSWER:
+            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {LARGEST_ANSWER} bytes"))
+        return bytes(body)
+
+    async def feed(self, chunks: AsyncIterator[bytes], take: Callable[[bytes], bool]) -> None:
+        """Call ``take`` with one chunk of a body after the other, until the body ends or it returns False."""
+        # Leaving the loop early would leave httpx's generators, five deep, to the garbage collector, which
+        # closes them at some other time and with a warning. Cancelled at their next read they unwind here and
+        # now.
+        with trio.CancelScope() as scope:
+            async for chunk in chunks:
+                self.bytes_down += len(chunk)
+                if not scope.cancel_called and not take(chunk):
+                    scope.cancel()
+
+    async def refused(self, response: httpx.Response, *, what: str, hide: str = "") -> Failed:
+        """The failure that an answer with an error status means; reads its body.
+
+        ``hide``: a path whose parts are secret; they and the token are blotted out of what the server says.
+        """
+        try:
+            body = await self.read_body(response, what=what)
+        except (Failed, httpx.HTTPError):  # the status alone will do
+            body = b""
+        secrets = [part for part in hide.split("/") if len(part) >= 8]
+        if self.token is not None:
+            secrets.append(self.token.reveal())
+        error = refusal(response.status_code, body, what=what, secrets=secrets)
+        wait = retry_after_seconds(response.headers.get("retry-after"), date=response.headers.get("date"))
+        return Failed(response.status_code, error, retry_after=wait)
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL: who gets what is sent there. A URL that has no origin equals none."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ("", url, None)
+    return (parts.scheme, (parts.hostname or "").lower(), port)
+
+
+def is_loopback(url: str) -> bool:
+    host = origin(url)[1]
+    return host in ("localhost", "::1") or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """httpx's errors as ``Failed``. "What failed" is httpx's own text, which holds no URL and no header."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as exc:
+        raise Failed(Failure.NOT_SENT, Unreachable(f"{what}: no connection ({_reason(exc)})")) from exc
+    except httpx.TimeoutException as exc:
+        raise Failed(Failure.LOST, TooSlow(f"{what}: no answer in time ({_reason(exc)})")) from exc
+    except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
+        raise Failed(Failure.LOST, Unreachable(f"{what}: connection lost ({_reason(exc)})")) from exc
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {_reason(exc)}")) from exc
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc) if str(exc) and not isinstance(exc, httpx.InvalidURL) else type(exc).__name__
