@@ -18,6 +18,7 @@ from figfs.figshare import articles, collections, projects
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, Collection, Id, Project
 from figfs.namespace import naming
+from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
@@ -37,6 +38,7 @@ class Containers:
         *,
         client: Client,
         tree: Tree,
+        listings: Listings,
         files: OpenFiles,
         settler: Settler,
         deletions: Deletions,
@@ -44,6 +46,7 @@ class Containers:
     ) -> None:
         self._client = client
         self._tree = tree
+        self._listings = listings
         self._files = files
         self._settler = settler
         self._deletions = deletions
@@ -123,7 +126,7 @@ class Containers:
         """The answer to a creation was lost: look whether it was carried out, before anybody tries again."""
         before = {child.key for child in parent.children.values()}
         self._tree.expire(parent)
-        await self._tree.ensure_listed(parent)
+        await self._listings.ensure_listed(parent)
         for child in parent.children.values():
             if isinstance(child, Container) and child.key not in before and child.record is not None:
                 title = getattr(child.record, "title", "")
@@ -144,7 +147,7 @@ class Containers:
         """
         if node.kind in (Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS):
             raise OSError(errno.EPERM, "a part of every mount")
-        await self._tree.ensure_listed(node)
+        await self._listings.ensure_listed(node)
         if node.children:
             raise OSError(errno.ENOTEMPTY, "not empty")
         container = node.parent

@@ -16,7 +16,7 @@ import trio
 
 from figfs.errors import REFUSALS, RemoteError
 from figfs.figshare.records import Id
-from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.nodes import Container, Key, Kind, Stored
 from figfs.namespace.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,11 @@ RETRY_PAUSE = 5.0  #: seconds until a deletion that met trouble on the way is tr
 
 @dataclasses.dataclass(slots=True)
 class Doomed:
-    """One deletion. ``due`` is Trio's clock; ``place`` and ``name`` are where it was, None for what was
-    replaced.
-    """
+    """One deletion. ``due`` is Trio's clock; ``place`` and ``name`` are where it can be taken over."""
 
     article_id: Id
     due: float
+    stored: Stored | None = None
     place: Key | None = None
     name: str = ""
 
@@ -58,24 +57,26 @@ class Deletions:
     def __len__(self) -> int:
         return len(self._doomed)
 
-    def add(
-        self, file_id: Id, article_id: Id, *, place: Key | None = None, name: str = "", grace: float = 0.0
-    ) -> None:
-        """Delete a stored file in ``grace`` seconds. The caller has hidden its name."""
-        self._doomed[file_id] = Doomed(article_id, trio.current_time() + grace, place, name)
+    def add(self, file_id: Id, article_id: Id) -> None:
+        """Delete what has been replaced, as soon as nobody reads it. The caller has hidden its name."""
+        self._doomed[file_id] = Doomed(article_id, trio.current_time())
         self._wake.set()
 
-    def adopt(self, place: Key, name: str) -> dict[Id, Id]:
-        """Take over what was unlinked there within its grace: file id -> article id. It is not deleted from
-        here.
-        """
-        taken = {
-            file_id: doomed.article_id
-            for file_id, doomed in self._doomed.items()
-            if doomed.place == place and doomed.name == name
-        }
-        for file_id in taken:
-            del self._doomed[file_id]
+    def unlinked(self, stored: Stored, place: Key, name: str, grace: float) -> None:
+        """Delete in ``grace`` seconds what was called ``name`` in the article or folder ``place``."""
+        due = trio.current_time() + grace
+        self._doomed[stored.file.id] = Doomed(stored.article_id, due, stored, place, name)
+        self._wake.set()
+
+    def adopt(self, place: Key, name: str) -> list[Stored]:
+        """Take over what was unlinked there within its grace. It is not deleted from here any more."""
+        taken = [
+            doomed.stored
+            for doomed in self._doomed.values()
+            if doomed.stored is not None and doomed.place == place and doomed.name == name
+        ]
+        for stored in taken:
+            del self._doomed[stored.file.id]
         return taken
 
     def article_removed(self, article_id: Id) -> None:

@@ -22,6 +22,7 @@ from figfs.figshare import collections
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.namespace import naming
+from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
@@ -54,6 +55,7 @@ class FileSystem:
         *,
         client: Client,
         tree: Tree,
+        listings: Listings,
         files: OpenFiles,
         settler: Settler,
         containers: Containers,
@@ -65,6 +67,7 @@ class FileSystem:
     ) -> None:
         self._client = client
         self._tree = tree
+        self._listings = listings
         self.files = files
         self._settler = settler
         self._containers = containers
@@ -148,7 +151,7 @@ class FileSystem:
             return container.parent or container
         name = naming.check_name(raw_name)
         node = self._tree.find(container, name)
-        await self._tree.ensure_listed(container, stale_is_fine=node is not None)
+        await self._listings.ensure_listed(container, stale_is_fine=node is not None)
         node = self._tree.find(container, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
@@ -164,7 +167,7 @@ class FileSystem:
     async def opendir(self, inode: int) -> int:
         """A handle with a snapshot of the directory: nothing comes twice, nothing that stays is left out."""
         container = self._tree.container(inode)
-        await self._tree.ensure_listed(container)
+        await self._listings.ensure_listed(container)
         number = self._next_directory
         self._next_directory += 1
         self._directories[number] = [DirectoryEntry(name, node) for name, node in container.children.items()]

@@ -35,6 +35,7 @@ from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations
 from figfs.namespace.attributes import Attributes, open_attributes
+from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
 from figfs.openers import still_open_for_writing
 from figfs.openfiles import OpenFiles
@@ -86,13 +87,8 @@ async def _serve(
 ) -> None:
     async with trio.open_nursery() as services:
         background = client.background()
-        tree = Tree(
-            client=client,
-            nursery=services,
-            attributes=attributes,
-            dir_timeout=settings.dir_timeout,
-            now_ns=time.time_ns,
-        )
+        tree = Tree(attributes=attributes, now_ns=time.time_ns)
+        listings = Listings(client=client, tree=tree, nursery=services, dir_timeout=settings.dir_timeout)
         spool = Spool(directory / "spool")
         uploader = Uploader(client=background, journal=journal, spool_directory=spool.directory)
         deletions = Deletions(tree=tree, delete=uploader.delete)
@@ -121,11 +117,13 @@ async def _serve(
         filesystem = FileSystem(
             client=client,
             tree=tree,
+            listings=listings,
             files=files,
             settler=settler,
             containers=Containers(
                 client=client,
                 tree=tree,
+                listings=listings,
                 files=files,
                 settler=settler,
                 deletions=deletions,
@@ -138,7 +136,7 @@ async def _serve(
             now_ns=time.time_ns,
         )
         with trio.move_on_after(WARM_UP_TIMEOUT):
-            await tree.warm_up()
+            await listings.warm_up()
         left_over = settler.resume()
         if left_over:
             log.warning("%d uploads from an earlier mount are taken up again", left_over)
@@ -181,10 +179,8 @@ async def _first_answer(client: Client, settings: Settings) -> Account:
         raise ConfigurationError(
             f"no answer from {settings.api} within {START_TIMEOUT:.0f} s; is the network up?"
         ) from None
-    except Unauthorized as exc:
-        raise ConfigurationError(
-            f"Figshare refuses the token ({exc}); make one on your Applications page and run 'figfs login'"
-        ) from exc
+    except Unauthorized:
+        raise  # the command line knows where the token came from
     except RemoteError as exc:
         raise ConfigurationError(f"cannot reach the account at {settings.api}: {exc}") from exc
 

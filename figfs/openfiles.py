@@ -125,10 +125,11 @@ class OpenFiles:
     def _new_handle(self, file: LocalFile, pid: int) -> int:
         number = next(self._numbers)
         stored = file.node.stored
-        handle = Handle(file, pid, stored)
+        handle = Handle(file, pid)
         if stored is not None:
-            handle.reader = self._reader(stored)
-            self._deletions.reading(stored.id)
+            handle.stored = stored.file
+            handle.reader = self._reader(stored.file)
+            self._deletions.reading(stored.file.id)
         self._handles[number] = handle
         file.handles += 1
         return number
@@ -259,12 +260,12 @@ class OpenFiles:
         """
         stored = node.stored
         assert stored is not None
-        reader = self._reader(stored)
+        reader = self._reader(stored.file)
 
         async def read_base(start: int, end: int) -> bytes:
             return await reader.read(start, end - start)
 
-        return self._spool.create(base_size=stored.size, read_base=read_base)
+        return self._spool.create(base_size=stored.file.size, read_base=read_base)
 
     # -- close, fsync ------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
 from figfs.localfiles import LocalFile, Wanted
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored
 from figfs.namespace.tree import Tree
 from figfs.writing import tempnames
 from figfs.writing.journal import Journal, Upload
@@ -119,14 +119,14 @@ class Settler:
         """``node`` takes the place of what was unlinked there within the grace: that goes only once ``node``
         is stored.
         """
-        node.replaces.update(self._deletions.adopt(parent.key, name))
+        node.replaces += self._deletions.adopt(parent.key, name)
 
     def replace(self, victim: FileNode, node: FileNode) -> None:
         """``node`` is renamed over ``victim``: what Figshare has of that goes once ``node`` is stored."""
-        if victim.stored is not None and victim.stored_in is not None:
-            self._tree.hide(victim.key)
-            node.replaces[victim.stored.id] = victim.stored_in[0]
-        node.replaces.update(victim.replaces)
+        if victim.stored is not None:
+            self._tree.hide(victim.stored.key)
+            node.replaces.append(victim.stored)
+        node.replaces += victim.replaces
         victim.replaces.clear()
         self._tree.detach(victim)
         self._cancel_upload(victim)
@@ -135,12 +135,12 @@ class Settler:
         """The name is gone at once; Figshare hears of it after the grace. Open handles read and write on."""
         parent = node.parent
         assert parent is not None
-        doomed = dict(node.replaces) if isinstance(node, FileNode) else {}
-        if node.stored is not None and node.stored_in is not None:
-            self._tree.hide(node.key)
-            doomed[node.stored.id] = node.stored_in[0]
-        for file_id, article_id in doomed.items():
-            self._deletions.add(file_id, article_id, place=parent.key, name=node.name, grace=self._grace)
+        doomed = node.replaces.copy() if isinstance(node, FileNode) else []
+        if node.stored is not None:
+            self._tree.hide(node.stored.key)
+            doomed.append(node.stored)
+        for stored in doomed:
+            self._deletions.unlinked(stored, parent.key, node.name, self._grace)
         if isinstance(node, FileNode):
             node.replaces.clear()
         self._tree.detach(node)
@@ -160,6 +160,7 @@ class Settler:
         """
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         file = self.local(node)
+        file.changed_at, file.hold_is_over = trio.current_time(), False
         if (
             file.scope is not None
             and file.upload is not None
@@ -231,9 +232,9 @@ class Settler:
             file.changes += 1
             await self._store(file, wanted)
         elif node.replaces:
-            replaced, node.replaces = node.replaces, {}
-            for file_id, article_id in replaced.items():
-                self._deletions.add(file_id, article_id)
+            replaced, node.replaces = node.replaces, []
+            for stored in replaced:
+                self._deletions.add(stored.file.id, stored.article_id)
         self._note_settled_name(file)
 
     def _note_settled_name(self, file: LocalFile) -> None:
@@ -246,7 +247,7 @@ class Settler:
             or self._is_misplaced(node)
         ):
             return
-        if naming.name_from_filename(node.stored.name) == node.name:
+        if naming.name_from_filename(node.stored.file.name) == node.name:
             node.changed_at = trio.current_time()
 
     def _wanted(self, file: LocalFile) -> Wanted | None:
@@ -259,8 +260,8 @@ class Settler:
         if article.kind is not Kind.ARTICLE:
             return None
         stored, name = node.stored, node.name
-        if stored is not None and naming.name_from_filename(stored.name) == name:
-            name = stored.name  # it may hold a character that no name here can have
+        if stored is not None and naming.name_from_filename(stored.file.name) == name:
+            name = stored.file.name  # it may hold a character that no name here can have
         elif not file.hold_is_over:
             temporary = tempnames.classify(name)
             if temporary.kind is tempnames.Kind.PREDICTED and temporary.final:
@@ -273,10 +274,10 @@ class Settler:
 
     def _is_misplaced(self, node: FileNode) -> bool:
         """Whether a stored file was renamed here, to where Figshare does not have it."""
-        if node.stored is None or node.stored_in is None or node.changed_at != math.inf:
+        if node.stored is None or node.changed_at != math.inf:
             return False
         wanted = self._wanted(self.local(node))
-        return wanted is not None and wanted != Wanted(*node.stored_in, node.stored.name)
+        return wanted is not None and wanted != _place(node.stored)
 
     async def _store(self, file: LocalFile, wanted: Wanted) -> None:
         node = file.node
@@ -336,17 +337,15 @@ class Settler:
         # No await until the row is written: name, content and journal agree.
         if file.changes != changes or file.spool is not spool or self._wanted(file) is None:
             return False
-        stored = node.stored
         file.settled_changes = changes
-        if stored is not None and node.stored_in is not None:
-            if (stored.size, stored.md5) == (spool.size, md5) and wanted == Wanted(
-                *node.stored_in, stored.name
-            ):
-                node.local_size = None
-                self._tree.save(node)
-                file.wanted = bool(node.replaces)
-                return True
-            node.replaces[stored.id] = node.stored_in[0]
+        same = self._same_content(node, wanted, spool.size, md5)
+        if same is not None:
+            self._take_over(file, same)
+            return True
+        if self._has_twin(node, wanted, spool.size, md5):
+            return False
+        if node.stored is not None:
+            node.replaces.append(node.stored)
         file.upload = self._journal.add(
             Upload(
                 row=0,
@@ -358,19 +357,55 @@ class Settler:
                 spool_name=spool.path.name,
                 mode=node.mode,
                 mtime_ns=node.mtime_ns,
-                replaces=dict(node.replaces),
+                replaces={stored.file.id: stored.article_id for stored in node.replaces},
             )
         )
         file.sealed = True
         return True
 
+    def _same_content(self, node: FileNode, wanted: Wanted, size: int, md5: str) -> Stored | None:
+        """What Figshare has already where the file is wanted, if it is the same: then nothing is uploaded."""
+        candidates = node.replaces if node.stored is None else [node.stored, *node.replaces]
+        for stored in candidates:
+            if _place(stored) == wanted and (stored.file.size, stored.file.md5) == (size, md5):
+                return stored
+        return None
+
+    @staticmethod
+    def _has_twin(node: FileNode, wanted: Wanted, size: int, md5: str) -> bool:
+        """Whether ``node`` bears a temporary name, and Figshare has these bytes under the final one already.
+
+        So ``rsync -a`` from another machine, which knows no times, uploads nothing: the file waits for its
+        rename, and is taken over then.
+        """
+        assert node.parent is not None
+        temporary = tempnames.classify(node.name)
+        if temporary.kind is not tempnames.Kind.PREDICTED or temporary.final is None:
+            return False
+        twin = node.parent.children.get(temporary.final)
+        if not isinstance(twin, FileNode) or twin.stored is None or twin.local_size is not None:
+            return False
+        stored = twin.stored
+        return _place(stored) == wanted and (stored.file.size, stored.file.md5) == (size, md5)
+
+    def _take_over(self, file: LocalFile, same: Stored) -> None:
+        """The file is what Figshare has as ``same``; another version that it was is replaced by that."""
+        node = file.node
+        if node.stored is not None and node.stored != same:
+            node.replaces.append(node.stored)
+        node.replaces = [stored for stored in node.replaces if stored != same]
+        node.stored, node.local_size = same, None
+        self._tree.rekey(node, same.key)
+        self._tree.unhide(same.key)
+        file.wanted = file.wanted or bool(node.replaces)
+
     def _is_stored(self, file: LocalFile, upload: Upload, stored: File) -> None:
         """Figshare holds the upload, verified. No await: the node changes from one truth to the next."""
         node = file.node
         for file_id in upload.replaces:
-            node.replaces.pop(file_id, None)
             self._tree.hide(Key(Kind.FILE, file_id))
-        node.stored, node.stored_in = stored, (upload.article_id, upload.folder)
+        node.replaces = [old for old in node.replaces if old.file.id not in upload.replaces]
+        node.stored = Stored(stored, upload.article_id, upload.folder)
         self._tree.rekey(node, Key(Kind.FILE, stored.id))
         self._tree.unhide(node.key)
         file.upload = None
@@ -397,8 +432,8 @@ class Settler:
             self._uploader.park(upload, str(exc))
         file.settled_changes = file.changes
         article = node.parent.lister if node.parent is not None else None
-        for file_id in node.replaces:
-            self._tree.unhide(Key(Kind.FILE, file_id))
+        for stored in node.replaces:
+            self._tree.unhide(stored.key)
         node.replaces.clear()
         if file.spool is not None:
             file.retired.append(file.spool)
@@ -470,6 +505,10 @@ class Settler:
                 self.settle(file)
         while self.owed():
             await self._progress.wait()
+
+
+def _place(stored: Stored) -> Wanted:
+    return Wanted(stored.article_id, stored.folder, stored.file.name)
 
 
 def _destination(upload: Upload) -> Wanted:

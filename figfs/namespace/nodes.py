@@ -180,33 +180,40 @@ class ListingStatus:
         self.failure: Exception | None = None  #: why the last attempt failed, if it did
 
 
-class FileNode(Node):
-    """A regular file: ``stored`` is what Figshare has of it, ``local_size`` is set while this machine has
-    other bytes.
-    """
+class Stored(NamedTuple):
+    """A stored file, and where Figshare has it: its article's id and its folder path."""
 
-    __slots__ = ("local_size", "replaces", "stored", "stored_in")
+    file: File
+    article_id: Id
+    folder: str
+
+    @property
+    def key(self) -> Key:
+        return Key(Kind.LINK if self.file.is_link_only else Kind.FILE, self.file.id)
+
+
+class FileNode(Node):
+    """A regular file: ``stored`` is what Figshare has of it; ``local_size``: other bytes are here."""
+
+    __slots__ = ("local_size", "replaces", "stored")
 
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
-        self.stored: File | None = None
-        self.stored_in: tuple[Id, str] | None = None  #: article id and folder path of ``stored``
+        self.stored: Stored | None = None
         self.local_size: int | None = None
-        self.replaces: dict[
-            Id, Id
-        ] = {}  #: stored file -> its article: to be deleted once this file is stored
+        self.replaces: list[Stored] = []  #: to be deleted once this file is stored
 
     @property
     def size(self) -> int:
         if self.local_size is not None:
             return self.local_size
-        return self.stored.size if self.stored is not None else 0
+        return self.stored.file.size if self.stored is not None else 0
 
 
 class LinkNode(Node):
     """A symlink: a linked file (its URL), or a collection's member (the article's place in this mount)."""
 
-    __slots__ = ("stored", "stored_in", "target")
+    __slots__ = ("stored", "target")
 
     file_type = stat.S_IFLNK
     default_mode = 0o777
@@ -214,8 +221,7 @@ class LinkNode(Node):
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
         self.target = ""
-        self.stored: File | None = None
-        self.stored_in: tuple[Id, str] | None = None
+        self.stored: Stored | None = None
 
     @property
     def size(self) -> int:

@@ -1,0 +1,182 @@
+"""Listings: when Figshare is asked what is in a container, and how fresh the answer is.
+
+A listing is fetched once however many ask, in the services nursery, so that a reader who gives up does not
+stop it for the others. A listing that fails changes nothing: the last known one stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterable
+
+import trio
+
+from figfs.errors import FigfsError, RemoteError
+from figfs.figshare.client import Client
+from figfs.figshare.records import Id
+from figfs.namespace import sources
+from figfs.namespace.merging import merge
+from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.sources import Contents, Entry
+from figfs.namespace.tree import Tree
+
+log = logging.getLogger(__name__)
+
+#: After a listing failed, the same is not asked for again for this long (seconds): a program that looks at a
+#: hundred names while Figshare is away must not cause a hundred requests.
+RETRY_AFTER_FAILURE = 5.0
+
+#: So many projects are listed to find out whether own articles of projects are also listed outside
+#: (``_outside_projects``).
+PROJECTS_TO_CHECK = 5
+
+#: For that, their listings may be older (seconds) than what a program is shown: membership changes on the web
+#: page only.
+PROJECTS_MAX_AGE = 600.0
+
+
+class Listings:
+    """The listings of one mount.
+
+    Args:
+        nursery: the services nursery; a listing must outlive the program that asked first.
+        dir_timeout: seconds for which a listing is fresh.
+    """
+
+    def __init__(self, *, client: Client, tree: Tree, nursery: trio.Nursery, dir_timeout: float) -> None:
+        self._client = client
+        self._tree = tree
+        self._nursery = nursery
+        self._dir_timeout = dir_timeout
+        self._loading: dict[Container, trio.Event] = {}
+
+    async def ensure_listed(
+        self, container: Container, *, stale_is_fine: bool = False, max_age: float | None = None
+    ) -> None:
+        """Return once the container's listing may be used.
+
+        A fresh one (of at most ``max_age`` seconds, else ``dir_timeout``) returns at once; a stale one is
+        asked for again, and waited for unless ``stale_is_fine``. If that fails the last known listing stays;
+        with none, the error is raised (``RemoteError``). Cancellation leaves the request running for the
+        others.
+        """
+        lister = container.lister
+        status = lister.status
+        now = trio.current_time()
+        age = self._dir_timeout if max_age is None else max_age
+        if status.listed_at is not None and now < status.listed_at + age:
+            return
+        if status.failed_at is None or now >= status.failed_at + RETRY_AFTER_FAILURE:
+            event = self._start_loading(lister)
+            if status.listed_at is not None and stale_is_fine:
+                return
+            await event.wait()
+        if status.listed_at is None and status.failure is not None:
+            raise copy.copy(
+                status.failure
+            )  # each waiter its own: a shared exception would collect their tracebacks
+
+    async def warm_up(self) -> None:
+        """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are
+        logged only.
+        """
+        with contextlib.suppress(FigfsError):
+            await self._list_projects()
+
+    def _start_loading(self, lister: Container) -> trio.Event:
+        event = self._loading.get(lister)
+        if event is None:
+            event = self._loading[lister] = trio.Event()
+            self._nursery.start_soon(self._load, lister, event, name=f"list {lister.path()}")
+        return event
+
+    async def _load(self, lister: Container, event: trio.Event) -> None:
+        started = trio.current_time()
+        status = lister.status
+        try:
+            contents = await self._fetch(lister)
+            merge(self._tree, lister, contents, started)
+            status.listed_at, status.failed_at, status.failure = started, None, None
+        except FigfsError as exc:
+            self._listing_failed(lister, exc)
+        except Exception as exc:
+            log.exception("listing of %s failed", lister.path())
+            self._listing_failed(lister, RemoteError(f"internal error: {exc!r}"))
+        finally:
+            del self._loading[lister]
+            event.set()
+
+    def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
+        status = lister.status
+        status.failed_at, status.failure = trio.current_time(), exc
+        shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
+        log.warning("cannot list %s: %s (%s)", lister.path(), exc, shown)
+
+    async def _fetch(self, lister: Container) -> Contents:
+        client = self._client
+        match lister.kind:
+            case Kind.ARTICLES:
+                return Contents(await self._outside_projects(await sources.own_articles(client)))
+            case Kind.PROJECTS:
+                return Contents(await sources.own_projects(client))
+            case Kind.COLLECTIONS:
+                return Contents(await sources.own_collections(client))
+            case Kind.PROJECT:
+                return Contents(await sources.project_articles(client, lister.key.id))
+            case Kind.COLLECTION:
+                entries = await sources.collection_articles(client, lister.key.id)
+                await self._ensure_places(entry.record.id for entry in entries)
+                return Contents(entries)
+            case Kind.ARTICLE:
+                return await sources.article_files(client, lister)
+            case _:
+                return Contents([])
+
+    async def _outside_projects(self, entries: list[Entry]) -> list[Entry]:
+        """Without the articles that are in a project: they have their place there, and a directory must have
+        one only.
+
+        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). The first few
+        projects tell how this server does it: if none of their articles is among the own ones, the other
+        projects need not be listed.
+        """
+        own = {entry.key for entry in entries}
+        first, others = await self._list_projects()
+        if any(child.key in own for project in first for child in project.children.values()):
+            await self._list_all(others)
+        elsewhere = {child.key for project in (*first, *others) for child in project.children.values()}
+        return [entry for entry in entries if entry.key not in elsewhere]
+
+    async def _list_projects(self) -> tuple[list[Container], list[Container]]:
+        """List the projects and the articles of the first few; returns those, and the others."""
+        await self.ensure_listed(self._tree.projects, max_age=PROJECTS_MAX_AGE)
+        projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
+        first, others = projects[:PROJECTS_TO_CHECK], projects[PROJECTS_TO_CHECK:]
+        await self._list_all(first)
+        return first, others
+
+    async def _list_all(self, containers: Iterable[Container]) -> None:
+        async with trio.open_nursery() as nursery:
+            for container in containers:
+                nursery.start_soon(self._list_one, container)
+
+    async def _list_one(self, container: Container) -> None:
+        with contextlib.suppress(FigfsError):  # logged where it happened
+            await self.ensure_listed(container, max_age=PROJECTS_MAX_AGE)
+
+    async def _ensure_places(self, article_ids: Iterable[Id]) -> None:
+        """List what is needed to tell where in this mount the articles are; those not found are other
+        people's.
+        """
+        wanted = [Key(Kind.ARTICLE, article_id) for article_id in article_ids]
+        if self._unknown(wanted):
+            await self.ensure_listed(self._tree.articles)
+        if self._unknown(wanted):
+            await self.ensure_listed(self._tree.projects)
+            projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
+            await self._list_all(projects)
+
+    def _unknown(self, keys: list[Key]) -> bool:
+        return any(self._tree.by_key(key) is None for key in keys)

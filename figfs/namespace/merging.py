@@ -1,0 +1,147 @@
+"""From a listing to what a directory shows.
+
+A node that is still there keeps its inode number. What this machine has decided about a name since the
+request began is kept (``Node.changed_at``), and so are files that only this machine has. No checkpoint: no
+task sees a half-merged directory.
+"""
+
+from __future__ import annotations
+
+from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+from figfs.namespace import naming
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored
+from figfs.namespace.sources import Contents, Entry
+from figfs.namespace.tree import Tree
+
+
+def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> None:
+    """Make ``lister`` show ``contents``, the answer to a request that began at ``started``."""
+    if contents.details is not None:
+        lister.record = contents.details
+    entries = [entry for entry in contents.entries if not tree.is_hidden(entry.key, started)]
+    by_folder: dict[tuple[str, ...], list[Entry]] = {(): []}
+    for entry in entries:
+        by_folder.setdefault(entry.folder, []).append(entry)
+    if lister.kind is Kind.ARTICLE:
+        for path in tree.attributes.folders_made(lister.key.id):
+            by_folder.setdefault(naming.split_folder_path(path), [])
+    present = {entry.key for entry in entries}
+    places = {
+        folder: _folder(tree, lister, folder)
+        for folder in sorted(by_folder, key=lambda path: (len(path), path))
+    }
+    _remove_missing(tree, lister, present, set(places), started)
+    for folder, group in by_folder.items():
+        _merge_directory(tree, places[folder], group, started)
+
+
+def _folder(tree: Tree, article: Container, folder: tuple[str, ...]) -> Container:
+    """The folder's node, made with all above it where missing. A file in the way gets out of it in the
+    merge.
+    """
+    place = article
+    for depth, name in enumerate(folder, 1):
+        child = place.children.get(name)
+        if not isinstance(child, Container):
+            key = Key(Kind.FOLDER, "/".join((str(article.key.id), *folder[:depth])))
+            if child is not None:
+                spare = naming.assign_names([(child.key.id, name)], extension=True, taken=set(place.children))
+                tree.place(child, place, spare[child.key.id])
+            existing = tree.by_key(key)
+            child = existing if isinstance(existing, Container) else tree.container_for(key)
+            child.remote_time_ns = article.remote_time_ns
+            tree.place(child, place, name)
+        place = child
+    return place
+
+
+def _remove_missing(
+    tree: Tree, lister: Container, present: set[Key], folders: set[tuple[str, ...]], started: float
+) -> None:
+    """Detach what Figshare no longer has, except what this machine has changed, holds alone or has just
+    made.
+    """
+    needed = {folder[:depth] for folder in folders for depth in range(len(folder) + 1)}
+    for node in reversed(
+        list(lister.descendants()) if lister.kind is Kind.ARTICLE else list(lister.children.values())
+    ):
+        if isinstance(node, Container) and node.kind is Kind.FOLDER:
+            if not (node.made or node.children or node.folder in needed):
+                tree.detach(node)
+        elif node.key not in present and not _is_local(node, started):
+            tree.detach(node)
+
+
+def _is_local(node: Node, started: float) -> bool:
+    return node.changed_at > started or (isinstance(node, FileNode) and node.local_size is not None)
+
+
+def _merge_directory(tree: Tree, place: Container, entries: list[Entry], started: float) -> None:
+    remote: list[Entry] = []
+    for entry in entries:
+        node = tree.by_key(entry.key)
+        if node is not None and _is_local(node, started):
+            _update(tree, node, entry, named_here=True)
+        else:
+            remote.append(entry)
+    arriving = {entry.key for entry in remote}
+    names = naming.assign_names(
+        [(entry.record.id, entry.base) for entry in remote],
+        extension=place.kind in (Kind.ARTICLE, Kind.FOLDER),
+        taken={name for name, child in place.children.items() if child.key not in arriving},
+    )
+    for entry in remote:
+        known = tree.by_key(entry.key)
+        if known is not None and known.parent is not None and known.name != names[entry.record.id]:
+            # Out of the way first: two nodes may swap names.
+            known.parent.children.pop(known.name, None)
+            known.parent = None
+    for entry in remote:
+        node = tree.by_key(entry.key) or tree.make(entry.key)
+        name = names[entry.record.id]
+        if node.parent is not place or node.name != name:
+            tree.place(node, place, name)
+        _update(tree, node, entry)
+
+
+def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -> None:
+    """Bring a node up to what Figshare says of it."""
+    record = entry.record
+    if entry.time:
+        node.remote_time_ns = int(entry.time * 1_000_000_000)
+    if isinstance(node, Container):
+        # The details of an article know more than the list: keep them while the list shows no later
+        # change.
+        if (
+            isinstance(node.record, ArticleDetails)
+            and isinstance(record, Article)
+            and not isinstance(record, ArticleDetails)
+            and node.record.title == record.title
+            and node.record.modified_date == record.modified_date
+        ):
+            return
+        if isinstance(record, (Article, Project, Collection)):
+            node.record = record
+    elif isinstance(record, File) and isinstance(node, FileNode | LinkNode):
+        if not named_here:
+            article = _article_of(node)
+            node.stored = Stored(record, article.key.id, naming.join_folder_path(entry.folder))
+        if isinstance(node, LinkNode):
+            node.target = record.download_url
+    elif isinstance(node, LinkNode):
+        node.target = _member_target(tree, record.id)
+
+
+def _article_of(node: Node) -> Container:
+    assert node.parent is not None
+    return node.parent.lister
+
+
+def _member_target(tree: Tree, article_id: Id) -> str:
+    """Where a collection's article is, seen from the collection: relative, so that it works in every
+    mount.
+    """
+    node = tree.by_key(Key(Kind.ARTICLE, article_id))
+    if node is None or node.parent is None:
+        return f"../../public/articles/{article_id}"
+    return "../.." + node.path()
