@@ -37,7 +37,7 @@ async def delete_requests(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def get_account(sandbox: Sandbox, request: Request) -> Response:
-    """``folder`` is '' outside folders, ``md5`` the computed one or else the supplied one, ``size`` in bytes."""
+    """``folder`` is '' outside folders, ``md5`` the computed or else the supplied one, ``size`` in bytes."""
     store, owner = sandbox.store, sandbox.account.id
     files: dict[int, list[dict[str, Any]]] = {}
     for file in store.rows("SELECT * FROM files WHERE draft ORDER BY id"):

@@ -294,7 +294,10 @@ async def test_assembly_can_get_stuck(
     location, upload_url = await announced(api, article)
     await send(api, upload_url)
     await api.post(location)
-    while (await api.get(location)).json()["status"] != "moving_to_final":
+    for _ in range(1000):
+        file = (await api.get(location)).json()
+        if file["status"] == "moving_to_final":
+            break
         await trio.sleep(1)
     await trio.sleep(3600)
     file = (await api.get(location)).json()
