@@ -147,7 +147,9 @@ class Containers:
         """
         if node.kind in (Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS):
             raise OSError(errno.EPERM, "a part of every mount")
-        await self._listings.ensure_listed(node)
+        if node.kind is not Kind.FOLDER:
+            self._tree.expire(node)  # what came there from elsewhere must not be deleted with it
+            await self._listings.ensure_listed(node, must_succeed=True)
         if node.children:
             raise OSError(errno.ENOTEMPTY, "not empty")
         container = node.parent
@@ -158,6 +160,7 @@ class Containers:
             case Kind.ARTICLE if node.is_published:
                 raise OSError(errno.EPERM, "a published article cannot be deleted")
             case Kind.ARTICLE:
+                await self._settler.settle_out_of(node)
                 await self._delete_article(node)
             case Kind.PROJECT:
                 await projects.delete(self._client, node.key.id)
@@ -178,7 +181,8 @@ class Containers:
         if target is not None:
             if not isinstance(target, Container):
                 raise OSError(errno.ENOTDIR, f"{name!r} is not a directory")
-            raise OSError(errno.ENOTEMPTY, f"{name!r} is in the way")
+            if target.children or not node.kind is target.kind is Kind.FOLDER:
+                raise OSError(errno.ENOTEMPTY, f"{name!r} is in the way")
         if node.kind is Kind.FOLDER:
             self._rename_folder(node, container, name)
             return

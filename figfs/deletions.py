@@ -64,6 +64,8 @@ class Deletions:
 
     def unlinked(self, stored: Stored, place: Key, name: str, grace: float) -> None:
         """Delete in ``grace`` seconds what was called ``name`` in the article or folder ``place``."""
+        if stored.file.is_link_only:
+            grace = 0.0  # as long as the link is there, Figshare takes no file into the article (quirks U19)
         due = trio.current_time() + grace
         self._doomed[stored.file.id] = Doomed(stored.article_id, due, stored, place, name)
         self._wake.set()
@@ -73,7 +75,10 @@ class Deletions:
         taken = [
             doomed.stored
             for doomed in self._doomed.values()
-            if doomed.stored is not None and doomed.place == place and doomed.name == name
+            if doomed.stored is not None
+            and not doomed.stored.file.is_link_only
+            and doomed.place == place
+            and doomed.name == name
         ]
         for stored in taken:
             del self._doomed[stored.file.id]

@@ -27,6 +27,7 @@ from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
+from figfs.resuming import Resumer
 from figfs.settling import Settler
 from figfs.writing import tempnames
 
@@ -59,6 +60,7 @@ class FileSystem:
         files: OpenFiles,
         settler: Settler,
         containers: Containers,
+        resumer: Resumer,
         account: Account,
         uid: int,
         gid: int,
@@ -71,6 +73,7 @@ class FileSystem:
         self.files = files
         self._settler = settler
         self._containers = containers
+        self._resumer = resumer
         self._account = account
         self._uid = uid
         self._gid = gid
@@ -203,11 +206,14 @@ class FileSystem:
             node.mode = mode & 0o7777
         return node, handle
 
-    def open(self, inode: int, flags: int, pid: int) -> int:
+    def open(self, inode: int, flags: int, pid: int) -> tuple[int, bool]:
+        """A handle, and whether the kernel may keep its pages: a node's bytes change only through this mount,
+        but for a version that Figshare has refused.
+        """
         node = self._tree.node(inode)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "not a file")
-        return self.files.open(node, flags, pid)
+        return self.files.open(node, flags, pid), self.files.keeps_cache(node)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:
         """Remove a name. For a file local and instant; an article's link in a collection leaves it within the
@@ -299,8 +305,12 @@ class FileSystem:
     async def drain(self, timeout: float) -> int:
         """Carry out what is owed, for at most ``timeout`` seconds. Returns how many files are owed still."""
         with trio.move_on_after(timeout):
-            await self._settler.drain()
-        return self._settler.owed()
+            await self._settler.drain(self.owed)
+        return self.owed()
+
+    def owed(self) -> int:
+        """How many uploads and deletions Figshare is owed."""
+        return self._settler.owed() + self._resumer.owed()
 
 
 def describe(exc: BaseException) -> str:

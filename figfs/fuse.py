@@ -232,8 +232,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        # keep_cache: a node's bytes change only through this mount, so the kernel's pages of it stay true.
-        return pyfuse3.FileInfo(fh=self._fs.open(inode, flags, ctx.pid), keep_cache=True)
+        number, keep_cache = self._fs.open(inode, flags, ctx.pid)
+        return pyfuse3.FileInfo(fh=number, keep_cache=keep_cache)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:

@@ -1,13 +1,11 @@
-"""The local side of a file: a record, and where Figshare should have it. Decisions are in ``settling.py``."""
+"""The local side of a file, as a record. Decisions are in ``settling.py``."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import trio
 
-from figfs.figshare.records import Id
 from figfs.namespace.nodes import FileNode
 from figfs.writing.journal import Upload
 from figfs.writing.spool import SpoolFile
@@ -15,39 +13,46 @@ from figfs.writing.spool import SpoolFile
 
 @dataclasses.dataclass(eq=False, slots=True)
 class LocalFile:
-    """The local side of one file node."""
+    """The bytes of one file node while it is open, or while this machine has bytes that Figshare does not
+    have.
+    """
 
     node: FileNode
     handles: int = 0
-    spool: SpoolFile | None = None  #: None: all bytes are Figshare's
-    sealed: bool = False  #: ``spool`` belongs to a row of the journal: copy it before writing
-    retired: list[SpoolFile] = dataclasses.field(
-        default_factory=list
-    )  #: to be closed, not deleted, with the last handle
-    changes: int = 0  #: counts changes of content
-    settled_changes: int = 0  #: ``changes`` as of the content that is journaled, or stored
-    changed_at: float = 0.0  #: Trio's clock at the last change
-    upload: Upload | None = None  #: the row that is being carried out
-    scope: trio.CancelScope | None = None  #: around it
-    wanted: bool = False  #: settling was asked for
-    settling: trio.Event | None = None  #: set when the settling that runs has ended
-    journaled: trio.Event = dataclasses.field(
-        default_factory=trio.Event
-    )  #: set when nothing more can be lost here
-    error: Exception | None = None  #: sticky until the file is opened anew
-    hold_is_over: bool = False  #: upload it though its name is a temporary one
-    thawing: trio.Lock = dataclasses.field(
-        default_factory=trio.Lock
-    )  #: one copy of a sealed spool file, not two
+    #: None: all bytes are Figshare's.
+    spool: SpoolFile | None = None
+    #: ``spool`` belongs to a row of the journal: copy it before writing.
+    sealed: bool = False
+    #: Spool files to close with the last handle (a read may be under way), and whether to delete them then.
+    retired: list[tuple[SpoolFile, bool]] = dataclasses.field(default_factory=list)
+    #: Counts changes of content.
+    changes: int = 0
+    #: ``changes`` as of the content that is journaled, stored, or given up.
+    settled_changes: int = 0
+    #: Trio's clock at the last change of content or name.
+    changed_at: float = 0.0
+    #: The row that is carried out, and the scope around that.
+    upload: Upload | None = None
+    scope: trio.CancelScope | None = None
+    #: Settling was asked for.
+    wanted: bool = False
+    #: Set when the settling that runs has ended; None: none runs.
+    settling: trio.Event | None = None
+    #: Set when what was written can no more be lost here. Never replaced while unset: somebody waits for it.
+    journaled: trio.Event = dataclasses.field(default_factory=trio.Event)
+    #: Sticky until the file is opened anew.
+    error: Exception | None = None
+    #: Upload it though its name is a temporary one.
+    hold_is_over: bool = False
+    #: One copy of a sealed spool file, not two.
+    thawing: trio.Lock = dataclasses.field(default_factory=trio.Lock)
 
     @property
     def dirty(self) -> bool:
         return self.changes != self.settled_changes
 
-
-class Wanted(NamedTuple):
-    """Where Figshare should have a file: article, folder path, name."""
-
-    article_id: Id
-    folder: str
-    name: str
+    def retire(self, *, delete: bool) -> None:
+        """Have no spool file any more; it is closed with the last handle."""
+        if self.spool is not None:
+            self.retired.append((self.spool, delete))
+        self.spool, self.sealed = None, False

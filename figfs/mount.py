@@ -17,7 +17,6 @@ import re
 import resource
 import signal
 import socket
-import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,8 +25,7 @@ import platformdirs
 import pyfuse3
 import trio
 
-from figfs.containers import Containers
-from figfs.deletions import Deletions
+from figfs.assembly import assemble
 from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
@@ -35,16 +33,8 @@ from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations
 from figfs.namespace.attributes import Attributes, open_attributes
-from figfs.namespace.listings import Listings
-from figfs.namespace.tree import Tree
-from figfs.openers import still_open_for_writing
-from figfs.openfiles import OpenFiles
-from figfs.reading.blockcache import BlockCache
 from figfs.settings import Settings
-from figfs.settling import Settler
 from figfs.writing.journal import Journal, open_journal
-from figfs.writing.spool import Spool
-from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -86,63 +76,29 @@ async def _serve(
     on_ready: Callable[[str], None],
 ) -> None:
     async with trio.open_nursery() as services:
-        background = client.background()
-        tree = Tree(attributes=attributes, now_ns=time.time_ns)
-        listings = Listings(client=client, tree=tree, nursery=services, dir_timeout=settings.dir_timeout)
-        spool = Spool(directory / "spool")
-        uploader = Uploader(client=background, journal=journal, spool_directory=spool.directory)
-        deletions = Deletions(tree=tree, delete=uploader.delete)
-        files = OpenFiles(
+        parts = assemble(
             client=client,
-            tree=tree,
-            cache=BlockCache(nursery=services),
-            spool=spool,
-            deletions=deletions,
-            close_timeout=settings.close_timeout,
-            maximum_file_size=account.maximum_file_size,
-            still_open=still_open_for_writing,
-            now_ns=time.time_ns,
-        )
-        settler = Settler(
-            tree=tree,
-            journal=journal,
-            uploader=uploader,
-            deletions=deletions,
-            nursery=services,
-            grace=settings.grace,
-            overlay=files.overlay,
-        )
-        files.settler = settler
-        deletions.on_progress = settler.made_progress
-        filesystem = FileSystem(
-            client=client,
-            tree=tree,
-            listings=listings,
-            files=files,
-            settler=settler,
-            containers=Containers(
-                client=client,
-                tree=tree,
-                listings=listings,
-                files=files,
-                settler=settler,
-                deletions=deletions,
-                now_ns=time.time_ns,
-            ),
             account=account,
+            attributes=attributes,
+            journal=journal,
+            spool_directory=directory / "spool",
+            nursery=services,
             uid=settings.uid,
             gid=settings.gid,
             umask=settings.umask,
-            now_ns=time.time_ns,
+            close_timeout=settings.close_timeout,
+            dir_timeout=settings.dir_timeout,
+            grace=settings.grace,
         )
+        filesystem = parts.filesystem
         with trio.move_on_after(WARM_UP_TIMEOUT):
-            await listings.warm_up()
-        left_over = settler.resume()
-        if left_over:
-            log.warning("%d uploads from an earlier mount are taken up again", left_over)
-        services.start_soon(_kept_running, deletions.run)
-        services.start_soon(_kept_running, settler.run)
-        services.start_soon(_kept_running, lambda: _watch_account(background, filesystem))
+            await parts.listings.warm_up()
+        parts.resumer.start()
+        if parts.resumer.owed():
+            log.warning("%d uploads from an earlier mount are taken up again", parts.resumer.owed())
+        for service in parts.services:
+            services.start_soon(_kept_running, service)
+        services.start_soon(_kept_running, lambda: _watch_account(client.background(), filesystem))
 
         operations = Operations(
             filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
@@ -152,12 +108,12 @@ async def _serve(
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
             async with trio.open_nursery() as fuse:
-                fuse.start_soon(_status_lines, status, settler)
+                fuse.start_soon(_status_lines, status, filesystem)
                 fuse.start_soon(_end_on_signal, fuse)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 fuse.cancel_scope.cancel()
         notify("STOPPING=1")
-        owed = settler.owed()
+        owed = filesystem.owed()
         if owed:
             log.info(
                 "unmounted; %d files are owed to Figshare, waiting at most %.0f s",
@@ -307,12 +263,12 @@ async def _watch_account(client: Client, filesystem: FileSystem) -> None:
             log.warning("quota and use are not known anew: %s", exc)
 
 
-async def _status_lines(status: str, settler: Settler) -> None:
+async def _status_lines(status: str, filesystem: FileSystem) -> None:
     """Tell systemd what is owed, when that changes."""
     said = 0
     while True:
         await trio.sleep(STATUS_INTERVAL)
-        owed = settler.owed()
+        owed = filesystem.owed()
         if owed != said:
             notify(f"STATUS={status}; {owed} files owed to Figshare" if owed else f"STATUS={status}")
             said = owed

@@ -92,16 +92,16 @@ class OpenFiles:
 
     @settler.setter
     def settler(self, settler: Settler) -> None:
-        # The settler makes overlays with our help, we settle with its: mount.py joins the two.
+        # The settler makes overlays with our help, we settle with its: assembly.py joins the two.
         self._settler = settler
 
     # -- handles ------------------------------------------------------------
 
     def create(self, parent: Container, name: str, pid: int) -> tuple[FileNode, int]:
         """A new, empty, pending file, and a handle of it. Nothing is asked of Figshare."""
+        spool = self._spool.create()
         node = self._tree.make(new_pending_key())
         assert isinstance(node, FileNode)
-        spool = self._spool.create()
         node.local_size = 0
         node.mtime_ns = node.ctime_ns = self._now_ns()
         self.settler.adopt(node, parent, name)
@@ -147,7 +147,10 @@ class OpenFiles:
         file.handles -= 1
         if handle.stored is not None:
             self._deletions.reading_ended(handle.stored.id)
-        if handle.wrote and file.dirty and file.error is None:
+        if file.error is not None:
+            if file.dirty and not file.handles:
+                self.settler.discard(file)
+        elif file.dirty and (handle.wrote or not file.handles):
             self.settler.settle(file)
         self.settler.tidy(file)
 
@@ -171,12 +174,14 @@ class OpenFiles:
         handle = self._handles[number]
         file = handle.file
         self._raise_sticky(file)
-        self._check_size(offset + len(data))
-        spool = await self._writable(file)
         try:
+            self._check_size(offset + len(data))
+            spool = await self._writable(file)
             written = spool.write(offset, data)
         except OSError as exc:
             file.error = exc
+            handle.wrote = True
+            file.changes += 1  # what is there now is half of something: it must not be taken for the file
             raise
         handle.wrote = True
         self._changed(file, spool)
@@ -223,35 +228,32 @@ class OpenFiles:
         if file.spool is not None and not file.sealed:
             file.spool.truncate(0)
         else:
-            self._retire(file)
+            file.retire(delete=False)  # it is its upload's from now on
             file.spool = self._spool.create()
         assert file.spool is not None
         self._changed(file, file.spool)
 
-    def _retire(self, file: LocalFile) -> None:
-        """The sealed spool file is its upload's from now on; it is closed with the last handle (a read may be
-        under way).
-        """
-        if file.spool is not None:
-            file.retired.append(file.spool)
-        file.spool, file.sealed = None, False
-
     async def _writable(self, file: LocalFile) -> SpoolFile:
-        """The spool file to write to: the present one, an overlay over the stored file, or a copy of a sealed
-        one.
-        """
-        if file.spool is not None and not file.sealed:
-            return file.spool
-        if file.spool is None:
-            file.spool = self.overlay(file.node)
-            return file.spool
-        async with file.thawing:  # a copy on this disk, no request
-            if file.sealed:
+        """The spool file to write to: the present one, an overlay of the stored file, or a copy."""
+        while file.spool is None or file.sealed:
+            if file.spool is None:
+                file.spool = self.overlay(file.node)
+                break
+            async with file.thawing:  # a copy on this disk, no request
+                source = file.spool
+                if source is None or not file.sealed:
+                    continue
                 fresh = self._spool.create()
-                await fresh.copy_from(file.spool)
-                self._retire(file)
+                try:
+                    await fresh.copy_from(source)
+                except BaseException:
+                    fresh.close(delete=True)
+                    raise
+                if file.spool is not source or not file.sealed:  # truncated, or stored, meanwhile
+                    fresh.close(delete=True)
+                    continue
+                file.retire(delete=False)  # it is its upload's
                 file.spool = fresh
-        assert file.spool is not None
         return file.spool
 
     def overlay(self, node: FileNode) -> SpoolFile:
@@ -290,14 +292,10 @@ class OpenFiles:
         self._raise_sticky(file)
 
     def _raise_sticky_and_drop(self, file: LocalFile) -> None:
-        """After a failed write, the name of a new file goes: a second rsync or cp must not take half a file
-        for done.
-        """
-        if file.error is None:
-            return
-        if file.node.stored is None and file.node.parent is not None:
-            self._tree.detach(file.node)
-        raise copy.copy(file.error)
+        """After a failed write, what was written is given up at the first close."""
+        if file.error is not None and file.dirty:
+            self.settler.discard(file)
+        self._raise_sticky(file)
 
     async def fsync(self, number: int) -> None:
         """What was written is on this disk; nothing is uploaded (programs sync temporary files, databases all
@@ -307,6 +305,11 @@ class OpenFiles:
         self._raise_sticky(handle.file)
         if handle.wrote and handle.file.spool is not None and not handle.file.sealed:
             await handle.file.spool.sync()
+
+    def keeps_cache(self, node: FileNode) -> bool:
+        """Whether the kernel's pages of ``node`` are its content. Asked at each open; False once if not."""
+        stale, node.kernel_is_stale = node.kernel_is_stale, False
+        return not stale
 
     def check(self, node: FileNode) -> None:
         """Raise the file's remembered error, so that no program renames half a file over a good one."""

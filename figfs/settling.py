@@ -1,16 +1,16 @@
 """Bringing Figshare to what was written here, file by file.
 
-A ``LocalFile`` stands for the bytes of one file node while it is open, or while this machine has bytes that
-Figshare does not have. *Settling* it means: look at what the node wants (its name, its place, its content),
-look at what Figshare has, and take the next step, until there is none left. There is one settling task for a
-file at a time, in the services nursery.
+*Settling* a file means: look at what its node wants (name, place, content), look at what Figshare has, and
+take the next step, until there is none left. There is one settling task for a file at a time, in the services
+nursery. Whatever changes a file asks for settling; nothing else uploads.
 
 Invariants
-* A sealed spool file is never written again: a row of the journal names its MD5. A later write goes to a copy
-  of it.
-* What a file replaces (``node.replaces``, ``Upload.replaces``) is deleted only after the new file has been
-  verified.
-* A stored file that a handle is reading is not deleted before that handle is closed.
+* A sealed spool file is never written again: a row of the journal names its MD5. A later write goes to a
+copy.
+* What a file replaces is deleted only after the new file has been verified.
+* A row leaves the journal only when Figshare has the file, verified; when a newer row has taken its place; or
+when the
+  file was deleted here.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from errno import EBUSY
 
 import trio
 
+from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
-from figfs.localfiles import LocalFile, Wanted
+from figfs.localfiles import LocalFile
 from figfs.namespace import naming
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored
 from figfs.namespace.tree import Tree
+from figfs.places import Place
 from figfs.writing import tempnames
 from figfs.writing.journal import Journal, Upload
 from figfs.writing.spool import SpoolFile
@@ -44,8 +47,10 @@ SEAL_PAUSE = 5.0  #: seconds before what is missing of a partly rewritten file i
 class Settler:
     """Owns the local files, and the uploads owed to Figshare for them; deletions are handed to ``Deletions``.
 
-    ``grace`` is how long (seconds) an unlink or a rename of a stored file can be taken back at no cost;
-    ``overlay`` makes a spool file over what Figshare has of a node.
+    Args:
+        nursery: the services nursery; uploads outlive the programs that wrote.
+        grace: seconds for which an unlink or a rename of a stored file can be taken back at no cost.
+        overlay: makes a spool file over what Figshare has of a node.
     """
 
     def __init__(
@@ -67,10 +72,11 @@ class Settler:
         self._nursery = nursery
         self._grace = grace
         self._files: dict[FileNode, LocalFile] = {}
-        self._resuming = 0
         self._progress = trio.Event()
+        #: Called with the place of each row that is written: an older row for it is void (``resuming.py``).
+        self.on_journaled: Callable[[Place], None] = lambda place: None
 
-    # -- local files ------------------------------------------------------------
+    # -- local files -----------------------------------------------------------------------------------------
 
     def local(self, node: FileNode) -> LocalFile:
         """The local side of ``node``, made where there is none."""
@@ -83,20 +89,14 @@ class Settler:
         return self._files.get(node)
 
     def tidy(self, file: LocalFile) -> None:
-        """Drop the local side once nobody has it open, nothing is owed for it, and its bytes are not needed
-        here.
-        """
-        if file.handles or file.settling is not None or file.wanted:
+        """Drop the local side once nobody has the file open, nothing is owed, and no byte is only here."""
+        if file.handles or file.settling is not None or file.upload is not None:
             return
-        for spool in file.retired:
-            spool.close(delete=False)
+        for spool, delete in file.retired:
+            spool.close(delete=delete)
         file.retired.clear()
         node = file.node
-        if (
-            node.parent is not None
-            and file.error is None
-            and (node.local_size is not None or node.changed_at == math.inf)
-        ):
+        if node.parent is not None and (node.local_size is not None or node.changed_at == math.inf):
             return
         if file.spool is not None:
             file.spool.close(delete=not file.sealed)
@@ -104,32 +104,47 @@ class Settler:
         self._files.pop(node, None)
 
     def owed(self) -> int:
-        """How many files still owe Figshare something. A file that is being written does not count yet."""
-        return sum(map(self._owes, self._files.values())) + len(self._deletions) + self._resuming
+        """How many uploads and deletions are owed to Figshare. A file that is being written does not count
+        yet.
+        """
+        return sum(map(self._owes, self._files.values())) + len(self._deletions)
 
     def _owes(self, file: LocalFile) -> bool:
         if file.settling is not None or file.upload is not None:
             return True
-        unsettled = file.dirty or self._is_misplaced(file.node)
+        unsettled = file.dirty or places.is_misplaced(file.node, hold_is_over=file.hold_is_over)
         return unsettled and not file.handles and self._wanted(file) is not None
 
-    # -- unlink, rename, replace ------------------------------------------------------------
+    def made_progress(self) -> None:
+        """Something is owed no more: wakes ``drain``."""
+        self._progress.set()
+        self._progress = trio.Event()
+
+    # -- unlink, rename, replace -----------------------------------------------------------------------------
 
     def adopt(self, node: FileNode, parent: Container, name: str) -> None:
-        """``node`` takes the place of what was unlinked there within the grace: that goes only once ``node``
-        is stored.
-        """
-        node.replaces += self._deletions.adopt(parent.key, name)
+        """What was unlinked there goes only once ``node``, which takes its name, is stored."""
+        for stored in self._deletions.adopt(parent.key, name):
+            self._replaces(node, stored)
 
     def replace(self, victim: FileNode, node: FileNode) -> None:
         """``node`` is renamed over ``victim``: what Figshare has of that goes once ``node`` is stored."""
-        if victim.stored is not None:
-            self._tree.hide(victim.stored.key)
-            node.replaces.append(victim.stored)
-        node.replaces += victim.replaces
+        for stored in [*victim.replaces, *([victim.stored] if victim.stored is not None else [])]:
+            self._tree.hide(stored.key)
+            self._replaces(node, stored)
         victim.replaces.clear()
         self._tree.detach(victim)
-        self._cancel_upload(victim)
+        self._stop_upload(victim)
+
+    def _replaces(self, node: FileNode, stored: Stored) -> None:
+        """Once ``node`` is stored, ``stored`` is to be deleted; in the journal too, if it is on its way
+        already.
+        """
+        node.replaces.append(stored)
+        file = self._files.get(node)
+        if file is not None and file.upload is not None:
+            file.upload.replaces[stored.file.id] = stored.article_id
+            self._journal.update(file.upload)
 
     def unlink(self, node: FileNode | LinkNode) -> None:
         """The name is gone at once; Figshare hears of it after the grace. Open handles read and write on."""
@@ -137,56 +152,109 @@ class Settler:
         assert parent is not None
         doomed = node.replaces.copy() if isinstance(node, FileNode) else []
         if node.stored is not None:
-            self._tree.hide(node.stored.key)
             doomed.append(node.stored)
+        self._tree.detach(node)
         for stored in doomed:
-            self._deletions.unlinked(stored, parent.key, node.name, self._grace)
+            self._tree.hide(stored.key)
+            successor = self._node_at(places.of_stored(stored))
+            if successor is not None and successor.local_size is not None:
+                self._replaces(
+                    successor, stored
+                )  # vim: the old text, renamed away, until the new one is stored
+            else:
+                self._deletions.unlinked(stored, parent.key, node.name, self._grace)
         if isinstance(node, FileNode):
             node.replaces.clear()
-        self._tree.detach(node)
-        if isinstance(node, FileNode):
-            self._cancel_upload(node)
+            self._stop_upload(node)
 
-    def _cancel_upload(self, node: FileNode) -> None:
+    def _stop_upload(self, node: FileNode) -> None:
+        """The name of ``node`` is gone, and so is the reason to upload it."""
         file = self._files.get(node)
-        if file is not None:
-            if file.scope is not None:
-                file.scope.cancel()
-            self.tidy(file)
+        if file is None:
+            return
+        if file.scope is not None:
+            file.scope.cancel()
+        elif file.upload is not None:
+            self.settle(file)
+        self.tidy(file)
+
+    def _node_at(self, place: Place) -> FileNode | None:
+        """The file that bears, here and now, the name and place that Figshare calls so."""
+        container = self._tree.by_key(Key(Kind.ARTICLE, place.article_id))
+        for name in naming.split_folder_path(place.folder):
+            container = container.children.get(name) if isinstance(container, Container) else None
+        if not isinstance(container, Container):
+            return None
+        node = container.children.get(naming.name_from_filename(place.name))
+        return node if isinstance(node, FileNode) else None
+
+    def stored_elsewhere(self, stored: Stored) -> bool:
+        """A file was stored without a node. If one here bears its name with newer bytes, that is to replace
+        it.
+        """
+        node = self._node_at(places.of_stored(stored))
+        if node is None or node.local_size is None:
+            return False
+        self._replaces(node, stored)
+        return True
 
     def renamed(self, node: FileNode) -> None:
-        """``node`` has a new name or place: settle it now, or after the grace if that means moving a stored
-        file.
-        """
+        """``node`` has a new name or place: settle it now, or after the grace if that moves a stored file."""
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         file = self.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
         if (
             file.scope is not None
             and file.upload is not None
-            and self._wanted(file) != _destination(file.upload)
+            and self._wanted(file) != places.of_upload(file.upload)
         ):
             file.scope.cancel()
-        if file.dirty and file.handles:
-            return  # still being written: its last FLUSH settles it, under the name it has then
-        if node.local_size is not None or not self._is_misplaced(node):
-            self.settle(file)
-        else:
+        if node.local_size is None and places.is_misplaced(node):
             self._nursery.start_soon(self._settle_later, file)
+        elif not (file.dirty and file.handles):
+            self.settle(file)
+        # Else it is still being written: its last close settles it, under the name it has then.
 
     async def _settle_later(self, file: LocalFile) -> None:
         await trio.sleep(self._grace)
         self.settle(file)
 
-    # -- settling ------------------------------------------------------------
+    async def settle_out_of(self, article: Container) -> None:
+        """Before ``article`` is deleted: what was moved out of it must be stored elsewhere.
+
+        Raises ``OSError(EBUSY)`` if that cannot be done, or what Figshare refused it with.
+        """
+        for file in list(self._files.values()):
+            if self._depends_on(file, article):
+                file.hold_is_over = True
+                await self.settle(file).wait()
+                if file.error is not None:
+                    raise file.error
+                if self._depends_on(file, article):
+                    raise OSError(EBUSY, f"{file.node.path()} still has its content in {article.path()}")
+
+    @staticmethod
+    def _depends_on(file: LocalFile, article: Container) -> bool:
+        node = file.node
+        if node.parent is None or node.stored is None or node.parent.lister is article:
+            return False
+        return node.stored.article_id == article.key.id
+
+    # -- settling
+    # ----------------------------------------------------------------------------------------------
 
     def settle(self, file: LocalFile) -> trio.Event:
-        """Start settling, unless it runs. The event is set when there is nothing left to do, or it was
-        refused.
+        """Start settling, unless it runs. The event is set when nothing is left to do, or it was refused.
+
+        An upload of older content that is under way is stopped: the newer one is journaled first, then takes
+        its place.
         """
         file.wanted = True
-        if file.dirty and file.journaled.is_set():
-            file.journaled = trio.Event()
+        if file.dirty:
+            if file.journaled.is_set():
+                file.journaled = trio.Event()
+            if file.scope is not None:
+                file.scope.cancel()
         if file.settling is None:
             file.settling = trio.Event()
             self._nursery.start_soon(self._settle, file, file.settling, name=f"settle {file.node.path()}")
@@ -203,27 +271,31 @@ class Settler:
             log.exception("settling %s failed", file.node.path())
             await self._refused(file, RemoteError(f"internal error: {exc!r}"))
         finally:
-            file.settling = None
+            file.settling, file.scope = None, None
             file.journaled.set()
             done.set()
+            if file.wanted:
+                self.settle(file)
             self.tidy(file)
             self.made_progress()
+
+    def _wanted(self, file: LocalFile) -> Place | None:
+        return places.wanted(file.node, hold_is_over=file.hold_is_over)
 
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
         wanted = self._wanted(file)
         if wanted is None:
-            if node.parent is None:
+            if file.upload is not None and node.parent is None:
                 await self._abandon(file)
-            return
-        if node.local_size is not None or file.upload is not None:
-            if file.spool is not None and file.spool.size == 0 and file.upload is None:
-                file.settled_changes = (
-                    file.changes
-                )  # Figshare stores no empty file (quirks U17): it stays here
-                return
+            elif file.upload is not None:
+                await self._take_back(file.upload)  # renamed to a temporary name: its row and bytes stay
+        elif file.dirty and file.spool is not None and file.spool.size == 0:
+            file.settled_changes = file.changes  # Figshare stores no empty file (quirks U17): it stays here
+            await self._abandon(file)
+        elif file.upload is not None or (node.local_size is not None and node.local_size > 0):
             await self._store(file, wanted)
-        elif self._is_misplaced(node):
+        elif node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over):
             # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old
             # one goes.
             if file.spool is None:
@@ -231,7 +303,7 @@ class Settler:
             node.local_size = file.spool.size
             file.changes += 1
             await self._store(file, wanted)
-        elif node.replaces:
+        elif node.local_size is None and node.replaces:
             replaced, node.replaces = node.replaces, []
             for stored in replaced:
                 self._deletions.add(stored.file.id, stored.article_id)
@@ -240,111 +312,97 @@ class Settler:
     def _note_settled_name(self, file: LocalFile) -> None:
         """Once Figshare has the file under the name shown here, listings are believed about it again."""
         node = file.node
-        if (
-            node.stored is None
-            or node.local_size is not None
-            or node.changed_at != math.inf
-            or self._is_misplaced(node)
-        ):
+        if node.stored is None or node.local_size is not None or node.changed_at != math.inf:
             return
-        if naming.name_from_filename(node.stored.file.name) == node.name:
+        place = self._wanted(file)
+        if place == places.of_stored(node.stored) and naming.name_from_filename(place.name) == node.name:
             node.changed_at = trio.current_time()
 
-    def _wanted(self, file: LocalFile) -> Wanted | None:
-        """Where Figshare should have the file; None if it should have no such file (now)."""
+    async def _store(self, file: LocalFile, wanted: Place) -> None:
+        """Make Figshare have the content at ``wanted``: journal it, unless that is done, and carry the row
+        out.
+        """
         node = file.node
-        parent = node.parent
-        if parent is None:
-            return None
-        article = parent.lister
-        if article.kind is not Kind.ARTICLE:
-            return None
-        stored, name = node.stored, node.name
-        if stored is not None and naming.name_from_filename(stored.file.name) == name:
-            name = stored.file.name  # it may hold a character that no name here can have
-        elif not file.hold_is_over:
-            temporary = tempnames.classify(name)
-            if temporary.kind is tempnames.Kind.PREDICTED and temporary.final:
-                name = temporary.final
-            elif temporary.kind is tempnames.Kind.HOLD:
-                return None
-        if parent.local or tempnames.classify(name).kind is tempnames.Kind.LOCAL:
-            return None
-        return Wanted(article.key.id, naming.join_folder_path(parent.folder), name)
-
-    def _is_misplaced(self, node: FileNode) -> bool:
-        """Whether a stored file was renamed here, to where Figshare does not have it."""
-        if node.stored is None or node.changed_at != math.inf:
-            return False
-        wanted = self._wanted(self.local(node))
-        return wanted is not None and wanted != _place(node.stored)
-
-    async def _store(self, file: LocalFile, wanted: Wanted) -> None:
-        node = file.node
-        if file.upload is None:
+        if file.upload is None or file.dirty:
+            older = file.upload
             if not await self._seal(file, wanted):
                 return
-        elif _destination(file.upload) != wanted:
-            await self._uploader.take_back(file.upload)
+            file.journaled.set()
+            if older is not None:
+                await self._forget(older)
+        elif places.of_upload(file.upload) != wanted:
+            await self._take_back(file.upload)
             file.upload.article_id, file.upload.folder, file.upload.name = wanted
             self._journal.update(file.upload)
         upload = file.upload
         if upload is None:
-            return  # Figshare had this very content there already
+            return  # Figshare has this very content there already
+        if self._wanted(file) != wanted:  # unlinked or renamed during an await
+            file.wanted = True
+            return
         file.journaled.set()
         with trio.CancelScope() as file.scope:
-            stored = await self._uploader.store(
-                upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id))
-            )
+            stored = await self._uploader.store(upload, self._hide)
         cancelled, file.scope = file.scope.cancelled_caught, None
         if cancelled:
-            if node.parent is None:
-                await self._abandon(file)
-            else:
-                file.wanted = True  # it was renamed: again, under its new name
+            file.wanted = True  # unlinked, renamed or rewritten: look again
+            return
+        if node.parent is None:
+            self._deletions.add(stored.id, upload.article_id)
+            upload.file_id = None
+            await self._abandon(file)
             return
         self._is_stored(file, upload, stored)
         later = await self._uploader.finish(upload, self._deletions.is_read)
+        self.note_replaced(upload, later)
         if file.spool is None or file.spool.path.name != upload.spool_name:
             self._uploader.drop_spool(upload)  # else it goes when the last handle is closed
-        self._note_replaced(upload, later)
-        if self._is_misplaced(node):
+        if places.is_misplaced(node, hold_is_over=file.hold_is_over):
             file.wanted = True  # renamed while its last bytes were on the way
 
-    def _note_replaced(self, upload: Upload, later: set[Id]) -> None:
+    def _hide(self, file_id: Id) -> None:
+        self._tree.hide(Key(Kind.FILE, file_id))
+
+    def note_replaced(self, upload: Upload, later: set[Id]) -> None:
+        """``finish`` has deleted what ``upload`` replaces, but for ``later``."""
         for file_id, article_id in upload.replaces.items():
             if file_id in later:
-                self._tree.hide(Key(Kind.FILE, file_id))
+                self._hide(file_id)
                 self._deletions.add(file_id, article_id)
             else:
                 self._tree.gone(Key(Kind.FILE, file_id))
 
-    async def _seal(self, file: LocalFile, wanted: Wanted) -> bool:
-        """Make the content durable: complete it, hash it, put it into the journal. False if it changed
-        meanwhile.
+    async def _seal(self, file: LocalFile, wanted: Place) -> bool:
+        """Make the content durable: complete it, hash it, and put it into the journal as ``file.upload``.
+
+        True without an upload if Figshare has that content there already. False if there is nothing to carry
+        out: the content or the name changed meanwhile, or the file is to wait for its rename.
         """
         node, spool, changes = file.node, file.spool, file.changes
         assert spool is not None
-        while True:
+        md5 = ""
+        while not md5:
             try:
                 md5 = await spool.seal()
-                break
             except REFUSALS:
                 raise
             except RemoteError as exc:
                 log.warning("%s: what is missing of it cannot be fetched now: %s", node.path(), exc)
                 await trio.sleep(SEAL_PAUSE)
-        # No await until the row is written: name, content and journal agree.
-        if file.changes != changes or file.spool is not spool or self._wanted(file) is None:
-            return False
+            # No await from here until the row is written: name, content and journal agree.
+            if file.changes != changes or file.spool is not spool:
+                return False  # whoever changed it closes it, and asks again
+            if self._wanted(file) != wanted:
+                file.wanted = True
+                return False
         file.settled_changes = changes
-        same = self._same_content(node, wanted, spool.size, md5)
+        same = places.same_content(node, wanted, spool.size, md5)
         if same is not None:
             self._take_over(file, same)
             return True
-        if self._has_twin(node, wanted, spool.size, md5):
+        if places.has_twin(node, wanted, spool.size, md5):
             return False
-        if node.stored is not None:
+        if node.stored is not None and node.stored not in node.replaces:
             node.replaces.append(node.stored)
         file.upload = self._journal.add(
             Upload(
@@ -361,32 +419,8 @@ class Settler:
             )
         )
         file.sealed = True
+        self.on_journaled(wanted)
         return True
-
-    def _same_content(self, node: FileNode, wanted: Wanted, size: int, md5: str) -> Stored | None:
-        """What Figshare has already where the file is wanted, if it is the same: then nothing is uploaded."""
-        candidates = node.replaces if node.stored is None else [node.stored, *node.replaces]
-        for stored in candidates:
-            if _place(stored) == wanted and (stored.file.size, stored.file.md5) == (size, md5):
-                return stored
-        return None
-
-    @staticmethod
-    def _has_twin(node: FileNode, wanted: Wanted, size: int, md5: str) -> bool:
-        """Whether ``node`` bears a temporary name, and Figshare has these bytes under the final one already.
-
-        So ``rsync -a`` from another machine, which knows no times, uploads nothing: the file waits for its
-        rename, and is taken over then.
-        """
-        assert node.parent is not None
-        temporary = tempnames.classify(node.name)
-        if temporary.kind is not tempnames.Kind.PREDICTED or temporary.final is None:
-            return False
-        twin = node.parent.children.get(temporary.final)
-        if not isinstance(twin, FileNode) or twin.stored is None or twin.local_size is not None:
-            return False
-        stored = twin.stored
-        return _place(stored) == wanted and (stored.file.size, stored.file.md5) == (size, md5)
 
     def _take_over(self, file: LocalFile, same: Stored) -> None:
         """The file is what Figshare has as ``same``; another version that it was is replaced by that."""
@@ -394,7 +428,7 @@ class Settler:
         if node.stored is not None and node.stored != same:
             node.replaces.append(node.stored)
         node.replaces = [stored for stored in node.replaces if stored != same]
-        node.stored, node.local_size = same, None
+        node.stored, node.local_size, file.upload = same, None, None
         self._tree.rekey(node, same.key)
         self._tree.unhide(same.key)
         file.wanted = file.wanted or bool(node.replaces)
@@ -403,113 +437,111 @@ class Settler:
         """Figshare holds the upload, verified. No await: the node changes from one truth to the next."""
         node = file.node
         for file_id in upload.replaces:
-            self._tree.hide(Key(Kind.FILE, file_id))
+            self._hide(file_id)
         node.replaces = [old for old in node.replaces if old.file.id not in upload.replaces]
         node.stored = Stored(stored, upload.article_id, upload.folder)
-        self._tree.rekey(node, Key(Kind.FILE, stored.id))
+        self._tree.rekey(node, node.stored.key)
         self._tree.unhide(node.key)
+        # A listing that began before this moment does not know the new file.
+        node.changed_at = max(node.changed_at, trio.current_time())
         file.upload = None
         if not file.dirty:
             file.sealed = False  # its row is about to go; whoever has it open may write to it again
             node.local_size = None
 
+    # -- giving up
+    # ---------------------------------------------------------------------------------------------
+
+    async def _take_back(self, upload: Upload) -> None:
+        left = await self._uploader.take_back(upload)
+        if left is not None:
+            self._deletions.add(left, upload.article_id)
+
+    async def _forget(self, upload: Upload) -> None:
+        await self._take_back(upload)
+        self._uploader.forget(upload)
+
     async def _abandon(self, file: LocalFile) -> None:
+        """Nobody wants the upload any more."""
         upload, file.upload = file.upload, None
         if upload is not None:
-            await self._uploader.abandon(upload)
+            await self._forget(upload)
             file.sealed = False
 
     async def _refused(self, file: LocalFile, exc: Exception) -> None:
         """Figshare will not have it: the bytes stay here, parked; the name shows what Figshare has; the file
         remembers.
+
+        Raises nothing: an exception here would end the mount.
+        """
+        node, upload = file.node, file.upload
+        kept = f"; its bytes are kept in {file.spool.path}" if file.spool is not None else ""
+        log.error("%s is not stored: %s%s", node.path(), exc, kept)
+        file.error, file.wanted, file.upload = exc, False, None
+        try:
+            if upload is not None:
+                self._uploader.park(upload, str(exc))
+            self._revert(file, delete=False)
+            if upload is not None:
+                await self._take_back(upload)
+        except Exception:
+            log.exception("parking %s failed", node.path())
+
+    def discard(self, file: LocalFile) -> None:
+        """Give up what was written since the last close: a write has failed, and half a file is worth
+        nothing.
+        """
+        self._revert(file, delete=not file.sealed)
+
+    def _revert(self, file: LocalFile, *, delete: bool) -> None:
+        """The name shows what Figshare has: an overwritten file its version there; the name of a new file
+        goes.
+
+        So a second rsync or cp starts clean, instead of taking half a file for done.
         """
         node = file.node
-        log.error("%s is not stored: %s", node.path(), exc)
-        file.error = exc
-        file.wanted = False
-        upload, file.upload, file.scope = file.upload, None, None
-        if upload is not None:
-            self._uploader.park(upload, str(exc))
         file.settled_changes = file.changes
         article = node.parent.lister if node.parent is not None else None
         for stored in node.replaces:
             self._tree.unhide(stored.key)
         node.replaces.clear()
-        if file.spool is not None:
-            file.retired.append(file.spool)
-            file.spool, file.sealed = None, False
+        file.retire(delete=delete)
         node.local_size = None
         if node.stored is None:
-            self._tree.detach(node)
+            if node.parent is not None:
+                self._tree.detach(node)
         else:
-            self._tree.unhide(node.key)
-            node.changed_at = -math.inf
+            self._tree.unhide(node.stored.key)
+            self._tree.reset(node)
         if article is not None:
             self._tree.expire(article)
-        if upload is not None:
-            await self._uploader.take_back(upload)
 
-    # -- the service ------------------------------------------------------------
+    # -- the service
+    # -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """End the hold of temporary files that were forgotten. Runs until cancelled."""
         while True:
             await trio.sleep(HOLD_TIME / 5)
             for file in list(self._files.values()):
-                held = not file.hold_is_over and not file.handles and file.node.changed_at == math.inf
-                if held and trio.current_time() >= file.changed_at + HOLD_TIME:
+                idle = not file.handles and trio.current_time() >= file.changed_at + HOLD_TIME
+                if idle and not file.hold_is_over and _is_held(file.node):
                     file.hold_is_over = True
                     self.settle(file)
 
-    def made_progress(self) -> None:
-        """Wake ``drain``; ``mount.py`` has the deletions call it too."""
-        self._progress.set()
-        self._progress = trio.Event()
-
-    def resume(self) -> int:
-        """Take up what the journal says is owed from before, parked ones too. Returns how many."""
-        rows = self._journal.rows()
-        for upload in rows:
-            self._resuming += 1
-            self._nursery.start_soon(self._resume, upload, name=f"resume {upload.name}")
-        return len(rows)
-
-    async def _resume(self, upload: Upload) -> None:
-        try:
-            upload.parked = ""
-            stored = await self._uploader.store(
-                upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id))
-            )
-            later = await self._uploader.finish(upload, self._deletions.is_read)
-            self._uploader.drop_spool(upload)
-            self._tree.keep_times(Key(Kind.FILE, stored.id), upload.mode, upload.mtime_ns)
-            self._tree.unhide(Key(Kind.FILE, stored.id))
-            self._note_replaced(upload, later)
-            log.info("%s, left over from an earlier mount, is stored", upload.name)
-        except (FigfsError, OSError) as exc:
-            log.error("%s, left over from an earlier mount, is not stored: %s", upload.name, exc)
-            self._uploader.park(upload, str(exc))
-        finally:
-            self._resuming -= 1
-            self.made_progress()
-        article = self._tree.by_key(Key(Kind.ARTICLE, upload.article_id))
-        if isinstance(article, Container):
-            self._tree.expire(article)
-
-    async def drain(self) -> None:
-        """For the unmount: carry out all that is owed, without grace, and return when nothing is."""
+    async def drain(self, owed: Callable[[], int]) -> None:
+        """For the unmount: carry out all that is owed, without grace, and return when ``owed`` says nothing
+        is.
+        """
         self._deletions.hurry()
         for file in list(self._files.values()):
             file.hold_is_over = True
             if self._owes(file):
                 self.settle(file)
-        while self.owed():
+        while owed():
             await self._progress.wait()
 
 
-def _place(stored: Stored) -> Wanted:
-    return Wanted(stored.article_id, stored.folder, stored.file.name)
-
-
-def _destination(upload: Upload) -> Wanted:
-    return Wanted(upload.article_id, upload.folder, upload.name)
+def _is_held(node: FileNode) -> bool:
+    kind = tempnames.classify(node.name).kind
+    return node.changed_at == math.inf and kind in (tempnames.Kind.HOLD, tempnames.Kind.PREDICTED)

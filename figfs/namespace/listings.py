@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import logging
 from collections.abc import Iterable
 
@@ -18,7 +19,7 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Id
 from figfs.namespace import sources
 from figfs.namespace.merging import merge
-from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.nodes import Container, Key, Kind, ListingStatus
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -53,30 +54,51 @@ class Listings:
         self._loading: dict[Container, trio.Event] = {}
 
     async def ensure_listed(
-        self, container: Container, *, stale_is_fine: bool = False, max_age: float | None = None
+        self,
+        container: Container,
+        *,
+        stale_is_fine: bool = False,
+        max_age: float | None = None,
+        must_succeed: bool = False,
     ) -> None:
         """Return once the container's listing may be used.
 
         A fresh one (of at most ``max_age`` seconds, else ``dir_timeout``) returns at once; a stale one is
         asked for again, and waited for unless ``stale_is_fine``. If that fails the last known listing stays;
-        with none, the error is raised (``RemoteError``). Cancellation leaves the request running for the
-        others.
+        with none, the error is raised (``RemoteError``), and with ``must_succeed`` in any case. Cancellation
+        leaves the request running for the others.
         """
         lister = container.lister
         status = lister.status
-        now = trio.current_time()
+        if lister.parent is None and lister is not self._tree.root:
+            raise OSError(errno.ESTALE, "this directory is not there any more")
         age = self._dir_timeout if max_age is None else max_age
-        if status.listed_at is not None and now < status.listed_at + age:
+        if self._is_fresh(status, age):
             return
-        if status.failed_at is None or now >= status.failed_at + RETRY_AFTER_FAILURE:
+        if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
             event = self._start_loading(lister)
             if status.listed_at is not None and stale_is_fine:
                 return
             await event.wait()
-        if status.listed_at is None and status.failure is not None:
+            if (
+                status.failure is None
+                and status.listed_at is not None
+                and status.listed_at < status.expired_at
+            ):
+                await self._start_loading(
+                    lister
+                ).wait()  # it was expired while an older request was under way
+        if status.failure is not None and (status.listed_at is None or must_succeed):
             raise copy.copy(
                 status.failure
             )  # each waiter its own: a shared exception would collect their tracebacks
+
+    @staticmethod
+    def _is_fresh(status: ListingStatus, age: float) -> bool:
+        listed_at = status.listed_at
+        return (
+            listed_at is not None and listed_at >= status.expired_at and trio.current_time() < listed_at + age
+        )
 
     async def warm_up(self) -> None:
         """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are
@@ -151,7 +173,7 @@ class Listings:
 
     async def _list_projects(self) -> tuple[list[Container], list[Container]]:
         """List the projects and the articles of the first few; returns those, and the others."""
-        await self.ensure_listed(self._tree.projects, max_age=PROJECTS_MAX_AGE)
+        await self._list_one(self._tree.projects)
         projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
         first, others = projects[:PROJECTS_TO_CHECK], projects[PROJECTS_TO_CHECK:]
         await self._list_all(first)

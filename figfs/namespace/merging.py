@@ -73,7 +73,12 @@ def _remove_missing(
 
 
 def _is_local(node: Node, started: float) -> bool:
-    return node.changed_at > started or (isinstance(node, FileNode) and node.local_size is not None)
+    """Whether this machine knows better than a listing that began at ``started``."""
+    if node.changed_at > started:
+        return True
+    if isinstance(node, Container):  # an article whose files are being written must not go while they are
+        return any(_is_local(child, started) for child in node.descendants() if isinstance(child, FileNode))
+    return isinstance(node, FileNode) and node.local_size is not None
 
 
 def _merge_directory(tree: Tree, place: Container, entries: list[Entry], started: float) -> None:

@@ -76,6 +76,7 @@ class Node:
         "changed_at",
         "ctime_ns",
         "inode",
+        "kernel_is_stale",
         "key",
         "lookups",
         "mode",
@@ -102,6 +103,7 @@ class Node:
         #: Trio's clock when its name or place was last decided here: a listing that began earlier is not
         #: believed about it. Infinite while Figshare does not know of it yet.
         self.changed_at = -math.inf
+        self.kernel_is_stale = False  #: the kernel may hold pages of it that are not its content any more
 
     @property
     def size(self) -> int:
@@ -172,10 +174,11 @@ class Container(Node):
 class ListingStatus:
     """How fresh a container's listing is. Times are Trio's clock, seconds."""
 
-    __slots__ = ("failed_at", "failure", "listed_at")
+    __slots__ = ("expired_at", "failed_at", "failure", "listed_at")
 
     def __init__(self) -> None:
         self.listed_at: float | None = None  #: start of the request whose answer is shown; None: never listed
+        self.expired_at = -math.inf  #: a listing that began before this is not fresh, whenever it ends
         self.failed_at: float | None = None
         self.failure: Exception | None = None  #: why the last attempt failed, if it did
 

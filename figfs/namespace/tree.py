@@ -64,6 +64,10 @@ class Tree:
     def make(self, key: Key) -> Node:
         """A new node for ``key``, with what was kept for it, not attached anywhere yet."""
         inode = inode_of(key)
+        revived = self._nodes.get(inode)
+        if revived is not None and revived.key == key and revived.parent is None and key not in self._by_key:
+            self._by_key[key] = revived  # the kernel held on to it (a shell's directory) while it was away
+            return revived
         while inode in self._nodes:  # a collision of hashes, or a node whose key changed after an upload
             inode += 1
         node = make_node(key, inode)
@@ -165,13 +169,19 @@ class Tree:
                 return node
         return None
 
+    def reset(self, node: Node) -> None:
+        """Nothing done here to a stored file counts any more: name, times and mode are as they were."""
+        node.changed_at = -math.inf
+        node.mode = node.mtime_ns = node.atime_ns = None
+        node.kernel_is_stale = True
+        self.attributes.apply(node)
+
     # -- freshness ------------------------------------------------------------
 
     def expire(self, container: Container) -> None:
         """The listing of ``container`` is not fresh any more."""
         status = container.lister.status
-        if status.listed_at is not None:
-            status.listed_at = -math.inf
+        status.expired_at = trio.current_time()
         status.failed_at = None
 
     def mark_listed(self, container: Container) -> None:

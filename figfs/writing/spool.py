@@ -88,9 +88,13 @@ class SpoolFile:
         counts as written.
         """
         view, position = memoryview(data), offset
-        while view:
-            written = os.pwrite(self._fd, view, position)
-            view, position = view[written:], position + written
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, position)
+                view, position = view[written:], position + written
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            raise
         self._present.add(offset, position)
         self.size = max(self.size, position)
         return len(data)

@@ -24,7 +24,7 @@ from figfs.errors import (
     UnknownOutcome,
     VerificationFailed,
 )
-from figfs.figshare import files, uploads
+from figfs.figshare import articles, files, uploads
 from figfs.figshare.client import Client
 from figfs.figshare.records import File, Id, Part
 from figfs.writing import parts
@@ -64,23 +64,26 @@ class Uploader:
         self._client = client
         self._journal = journal
         self._spool_directory = spool_directory
+        self._claimed: set[Id] = set()  #: files that uploads have announced: theirs, not another's
         self._files = trio.CapacityLimiter(files_at_once)
         self._parts = trio.CapacityLimiter(
             parts_at_once
         )  # Figshare's own client sends all at once; 4 is safe (U4)
 
-    async def store(self, upload: Upload, announced: Callable[[Id], None]) -> File:
+    async def store(
+        self, upload: Upload, announced: Callable[[Id], None], *, look_first: bool = False
+    ) -> File:
         """Upload, and return the stored file, verified.
 
-        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent.
-        Raises one of ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for
-        ``abandon``.
+        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent;
+        ``look_first``: an earlier process may have announced it without noting the id. Raises one of
+        ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for ``take_back``.
         """
         pause, damaged = FIRST_PAUSE, 0
         while True:
             try:
                 async with self._files:
-                    return await self._store_once(upload, announced)
+                    return await self._store_once(upload, announced, look_first)
             except VerificationFailed:
                 damaged += 1
                 if damaged >= MISMATCHES:
@@ -90,6 +93,7 @@ class Uploader:
                 raise
             except RemoteError as exc:
                 reason = str(exc)
+                look_first = True
             log.warning(
                 "upload of %s to article %s: %s; again in %.0f s",
                 upload.name,
@@ -116,12 +120,14 @@ class Uploader:
                 await self.delete(article_id, file_id)
             except RemoteError:
                 later.add(file_id)
+        if upload.file_id is not None:
+            self._claimed.discard(upload.file_id)
         self._journal.remove(upload)
         return later
 
     def drop_spool(self, upload: Upload) -> None:
         """Remove the spool file of an upload that has no row any more."""
-        (self._spool_directory / upload.spool_name).unlink(missing_ok=True)
+        self.spool_path(upload).unlink(missing_ok=True)
 
     async def delete(self, article_id: Id, file_id: Id) -> None:
         """Delete a stored or unfinished file; one that is not there is no error. Raises ``RemoteError``."""
@@ -138,30 +144,46 @@ class Uploader:
                 "the unfinished file %s of article %s was not deleted: %s", file_id, upload.article_id, exc
             )
 
-    async def take_back(self, upload: Upload) -> None:
-        """Delete what Figshare has of an unfinished upload; the row stays.
+    async def take_back(self, upload: Upload) -> Id | None:
+        """Delete what Figshare has of an unfinished upload; the row stays. Returns what could not be deleted.
 
-        Runs to its end, or to its deadline, though the caller is cancelled: a half-done file must not stay
+        Runs to its end, or its deadline, though the caller is cancelled: a half-done file must not stay
         behind.
         """
-        if upload.file_id is None:
-            return
+        file_id = upload.file_id
+        if file_id is None:
+            return None
+        done = False
         with trio.move_on_after(ABANDON_TIMEOUT, shield=True):
-            await self._try_to_delete(upload, upload.file_id)
+            try:
+                await self.delete(upload.article_id, file_id)
+                done = True
+            except RemoteError as exc:
+                log.warning("the unfinished file %s is not deleted yet: %s", file_id, exc)
         self._set_file_id(upload, None)
+        return None if done else file_id
 
-    async def abandon(self, upload: Upload) -> None:
-        """Nobody wants this upload any more: take it back, then forget row and bytes."""
-        await self.take_back(upload)
+    def forget(self, upload: Upload) -> None:
+        """Nobody wants this upload any more: row and bytes go."""
+        self._set_file_id(upload, None)
         self._journal.remove(upload)
         self.drop_spool(upload)
+
+    def spool_path(self, upload: Upload) -> Path:
+        """Where its bytes are."""
+        return self._spool_directory / upload.spool_name
 
     def park(self, upload: Upload, reason: str) -> None:
         """Keep the bytes of what Figshare refuses, with the reason, until a person decides."""
         upload.parked = reason
         self._journal.update(upload)
 
-    async def _store_once(self, upload: Upload, announced: Callable[[Id], None]) -> File:
+    async def _store_once(self, upload: Upload, announced: Callable[[Id], None], look_first: bool) -> File:
+        if look_first and upload.file_id is None:
+            found = await self._find_announced(upload)
+            if found is not None:
+                self._set_file_id(upload, found)
+                announced(found)
         file = await self._announced(upload)
         if file is None:
             file = await self._announce(upload, announced)
@@ -180,6 +202,10 @@ class Uploader:
             return None
 
     def _set_file_id(self, upload: Upload, file_id: Id | None) -> None:
+        if upload.file_id is not None:
+            self._claimed.discard(upload.file_id)
+        if file_id is not None:
+            self._claimed.add(file_id)
         upload.file_id = file_id
         self._journal.update(upload)
 
@@ -218,18 +244,26 @@ class Uploader:
             pause *= 2
 
     async def _find_announced(self, upload: Upload) -> Id | None:
-        """The unfinished file of our name, size and MD5: what an announcement whose answer was lost has made
-        (U14).
+        """What an announcement has made whose answer was lost: unfinished, our name, size, MD5, folder (U14).
+
+        Not what another upload has announced: two folders may hold the same file.
         """
-        for file in reversed(await files.list_files(self._client, upload.article_id)):
-            if (
-                file.status == "created"
-                and (file.name, file.size, file.supplied_md5.lower())
-                == (upload.name, upload.size, upload.md5)
-                and file.id not in upload.replaces
-            ):
-                return file.id
-        return None
+        candidates = [
+            file.id
+            for file in await files.list_files(self._client, upload.article_id)
+            if file.status == "created"
+            and (file.name, file.size, file.supplied_md5.lower()) == (upload.name, upload.size, upload.md5)
+            and file.id not in self._claimed
+        ]
+        if not candidates:
+            return None
+        folders = (await articles.get(self._client, upload.article_id)).folder_structure
+        here = [
+            file_id for file_id in candidates if folders.get(str(file_id), "").strip("/") == upload.folder
+        ]
+        # No await between the look and the claim (``_set_file_id``) in the callers.
+        unclaimed = [file_id for file_id in here if file_id not in self._claimed]
+        return unclaimed[-1] if unclaimed else None
 
     async def _send(self, upload: Upload, file: File) -> None:
         """PUT the parts that are not there yet, several at once, and complete."""
@@ -259,7 +293,7 @@ class Uploader:
 
     async def _put_parts(self, upload: Upload, upload_url: str, todo: list[Part]) -> None:
         failure: list[Exception] = []
-        path = self._spool_directory / upload.spool_name
+        path = self.spool_path(upload)
 
         async def put(part: Part, nursery: trio.Nursery) -> None:
             def body() -> AsyncIterator[bytes]:

@@ -1,0 +1,129 @@
+"""One mount's parts, put together: what stands between a client and FUSE. ``mount.py`` and the tests build on
+it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from figfs.containers import Containers
+from figfs.deletions import Deletions
+from figfs.figshare.client import Client
+from figfs.figshare.records import Account
+from figfs.filesystem import FileSystem
+from figfs.namespace.attributes import Attributes
+from figfs.namespace.listings import Listings
+from figfs.namespace.tree import Tree
+from figfs.openers import still_open_for_writing
+from figfs.openfiles import OpenFiles
+from figfs.reading.blockcache import BlockCache
+from figfs.resuming import Resumer
+from figfs.settling import Settler
+from figfs.writing.journal import Journal
+from figfs.writing.spool import Spool
+from figfs.writing.uploader import Uploader
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What the composition root runs and asks. ``services``: each in a task, as long as the mount."""
+
+    filesystem: FileSystem
+    tree: Tree
+    listings: Listings
+    files: OpenFiles
+    settler: Settler
+    deletions: Deletions
+    resumer: Resumer
+    uploader: Uploader
+    services: tuple[Callable[[], Awaitable[None]], ...]
+
+
+def assemble(
+    *,
+    client: Client,
+    account: Account,
+    attributes: Attributes,
+    journal: Journal,
+    spool_directory: Path,
+    nursery: trio.Nursery,
+    uid: int,
+    gid: int,
+    umask: int,
+    close_timeout: float,
+    dir_timeout: float,
+    grace: float,
+    still_open: Callable[[int, int], bool] = still_open_for_writing,
+    now_ns: Callable[[], int] = time.time_ns,
+) -> Parts:
+    """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
+    seconds.
+    """
+    background = client.background()
+    tree = Tree(attributes=attributes, now_ns=now_ns)
+    listings = Listings(client=client, tree=tree, nursery=nursery, dir_timeout=dir_timeout)
+    spool = Spool(spool_directory)
+    uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
+    deletions = Deletions(tree=tree, delete=uploader.delete)
+    files = OpenFiles(
+        client=client,
+        tree=tree,
+        cache=BlockCache(nursery=nursery),
+        spool=spool,
+        deletions=deletions,
+        close_timeout=close_timeout,
+        maximum_file_size=account.maximum_file_size,
+        still_open=still_open,
+        now_ns=now_ns,
+    )
+    settler = Settler(
+        tree=tree,
+        journal=journal,
+        uploader=uploader,
+        deletions=deletions,
+        nursery=nursery,
+        grace=grace,
+        overlay=files.overlay,
+    )
+    # Would-be cycles: the settler makes overlays with the files' help, they settle with its; deletions wake
+    # its drain.
+    files.settler = settler
+    deletions.on_progress = settler.made_progress
+    resumer = Resumer(
+        tree=tree,
+        journal=journal,
+        uploader=uploader,
+        deletions=deletions,
+        settler=settler,
+        nursery=nursery,
+    )
+    containers = Containers(
+        client=client,
+        tree=tree,
+        listings=listings,
+        files=files,
+        settler=settler,
+        deletions=deletions,
+        now_ns=now_ns,
+    )
+    filesystem = FileSystem(
+        tree=tree,
+        listings=listings,
+        files=files,
+        settler=settler,
+        containers=containers,
+        resumer=resumer,
+        client=client,
+        account=account,
+        uid=uid,
+        gid=gid,
+        umask=umask,
+        now_ns=now_ns,
+    )
+    services = (deletions.run, settler.run)
+    return Parts(filesystem, tree, listings, files, settler, deletions, resumer, uploader, services)
