@@ -13,12 +13,35 @@ from typing import cast
 
 import hypercorn.config
 import hypercorn.trio
+import hypercorn.trio.run
 import hypercorn.typing
 import trio
+from hypercorn.trio.tcp_server import TCPServer
 
 from figfs.sandbox.app import make_app, open_sandbox
 
 HOST = "127.0.0.1"
+
+
+class _Connection(TCPServer):
+    """Hypercorn 0.18 keeps the socket of a client that has gone until its keep-alive timeout. This does not.
+
+    Else a thousand short connections, as a script with curl makes them, use up the open files of a process.
+    """
+
+    _gone = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._gone = True
+        await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        if not self._gone:
+            await super()._idle_timeout()
+
+
+hypercorn.trio.run.TCPServer = _Connection  # type: ignore[attr-defined]  # no other way to hand it over
 
 
 async def serve(

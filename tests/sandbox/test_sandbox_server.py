@@ -225,6 +225,22 @@ async def test_a_part_refused_early_still_gets_its_answer(server: Server) -> Non
         assert answer.status_code == status
 
 
+async def test_short_connections_are_let_go(server: Server) -> None:
+    """A connection that its client closes does not keep an open file."""
+    host, port = server.root.removeprefix("http://").split(":")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        connection = await trio.open_tcp_stream(host, int(port))
+        await connection.send_all(b"GET /v2/licenses HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await connection.receive_some(100)).startswith(b"HTTP/1.1 200")
+        await connection.aclose()
+    for _ in range(1000):
+        if len(os.listdir("/proc/self/fd")) < before + 10:
+            return
+        await trio.sleep(0.01)
+    pytest.fail("open files are left")
+
+
 async def test_ten_thousand_articles(server: Server) -> None:
     """Seeded and listed page by page within seconds, each once."""
     begin = trio.current_time()
