@@ -20,11 +20,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import seed
+from figfs.sandbox import seed, validation
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
 from figfs.sandbox.state import Sandbox
+
+
+_BULK_FIELDS: dict[str, validation.Check] = {
+    "count": validation.number,
+    "title": validation.text(),
+    "project_id": validation.number,
+    "files": validation.list_of(validation.number),
+    "file_count": validation.number,
+    "file_size": validation.number,
+}
 
 
 async def get_requests(sandbox: Sandbox, request: Request) -> Response:
@@ -73,11 +83,14 @@ async def get_account(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def post_articles(sandbox: Sandbox, request: Request) -> Response:
-    """201 with ``{"ids": […]}``. The body's keys are those of ``seed.bulk``."""
-    body = await json_object(request)
+    """201 with ``{"ids": […]}``. The body's keys are those of ``seed.bulk``; null is as if left out."""
+    body = {key: value for key, value in (await json_object(request)).items() if value is not None}
+    if unknown := body.keys() - _BULK_FIELDS.keys():
+        raise bad_request("unknown: " + ", ".join(unknown))
+    order = validation.clean(body, _BULK_FIELDS, required=("count",))
     try:
-        ids = await seed.bulk(sandbox, **body)
-    except (TypeError, ValueError) as problem:
+        ids = await seed.bulk(sandbox, **order)
+    except ValueError as problem:
         raise bad_request(str(problem)) from None
     return json_response({"ids": ids}, 201)
 
