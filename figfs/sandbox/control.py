@@ -26,7 +26,6 @@ from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
 from figfs.sandbox.state import Sandbox
 
-
 _BULK_FIELDS: dict[str, validation.Check] = {
     "count": validation.number,
     "title": validation.text(),
