@@ -69,7 +69,7 @@ def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox
 @pytest.fixture(scope="session")
 def shared_mount(shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """Mounted once for all tests that leave it as it is. A short grace, to wait for deferred effects."""
-    mount = Mount(shared_sandbox, tmp_path_factory.mktemp("shared"), ["--grace", "2"])
+    mount = Mount(shared_sandbox, tmp_path_factory.mktemp("shared"), ["--grace", "1"])
     mount.start()
     yield mount
     mount.end()

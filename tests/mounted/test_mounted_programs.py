@@ -167,7 +167,7 @@ def test_mv_there_and_back(article: Article) -> None:
     article.put({"a.bin": OLD})
     run("mv", article / "a.bin", article / "b.bin")
     run("mv", article / "b.bin", article / "a.bin")
-    time.sleep(2.5)  # the grace of the shared mount is over
+    time.sleep(1.5)  # the grace of the shared mount is over
     article.holds({"a.bin": OLD})
     assert article.uploads() == 0
     assert not article.sandbox.requests("api", "DELETE", f"/articles/{article.id}/")

@@ -11,11 +11,22 @@ import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import MakeMount
-from processes import Article, Mount, Sandbox, content, errno_of, md5, names, run, stored, wait_until
+from processes import (
+    Article,
+    Mount,
+    Sandbox,
+    content,
+    download,
+    errno_of,
+    md5,
+    names,
+    run,
+    stored,
+    wait_until,
+)
 
 LONG = "A very long title, as institutional repositories produce them"
 #: What the example account shows, by directory.
@@ -235,25 +246,7 @@ def sample(mount: Mount) -> tuple[Path, bytes]:
     path /= "2023-07-02T00:00.wav"
     article = mount.sandbox.article("Hydrophone recordings, station 3/4")
     (number,) = [file["id"] for file in article["files"] if file["name"] == path.name]
-    return path, downloaded(mount.sandbox, number)
-
-
-def downloaded(sandbox: Sandbox, file_id: int) -> bytes:
-    import urllib.request
-
-    class NoToken(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *given: Any) -> urllib.request.Request | None:
-            request = super().redirect_request(*given)
-            if request is not None:
-                request.remove_header("Authorization")
-            return request
-
-    request = urllib.request.Request(
-        f"{sandbox.api}/file/download/{file_id}", headers={"Authorization": f"token {sandbox.token}"}
-    )
-    with urllib.request.build_opener(NoToken).open(request, timeout=60) as answer:
-        data: bytes = answer.read()
-    return data
+    return path, download(mount.sandbox, number)
 
 
 def test_every_file_of_the_example_account(
@@ -444,7 +437,7 @@ def test_article_into_another_project(mount: Mount) -> None:
 
 
 def test_published_article_stays(make_sandbox: Callable[..., Sandbox], make_mount: MakeMount) -> None:
-    """``rm -r`` of a published article fails (EPERM): it stays, and its public versions have all their files."""
+    """``rm -r`` of a published article fails (EPERM): it and its public versions stay."""
     mount = make_mount(sandbox=make_sandbox(seed="example"))
     frogs = mount.articles / "Frog calls of the Atlantic forest"
     number = mount.sandbox.article(frogs.name)["id"]
@@ -635,7 +628,7 @@ def test_unlink_of_an_open_file(article: Article) -> None:
     with (article / "f").open("rb", buffering=0) as stream:
         assert stream.read(1000) == data[:1000]
         (article / "f").unlink()
-        time.sleep(2.5)  # the grace of the shared mount is over
+        time.sleep(1.5)  # the grace of the shared mount is over
         assert os.pread(stream.fileno(), 2_000_000, 3_000_000) == data[3_000_000:]
         assert errno_of((article / "f").stat) == errno.ENOENT
     article.will_hold({})
