@@ -152,6 +152,8 @@ class OpenFiles:
                 self.settler.discard(file)
         elif file.dirty and (handle.wrote or not file.handles):
             self.settler.settle(file)
+        elif file.node.local_size == 0 and not file.handles:
+            self.settler.settle(file)  # an empty file is kept, by its name
         self.settler.tidy(file)
 
     # -- reading ------------------------------------------------------------
@@ -261,7 +263,8 @@ class OpenFiles:
         needed.
         """
         stored = node.stored
-        assert stored is not None
+        if stored is None:  # an empty file from an earlier mount
+            return self._spool.create()
         reader = self._reader(stored.file)
 
         async def read_base(start: int, end: int) -> bytes:

@@ -28,7 +28,7 @@ from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored, empty_file_key
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.writing import tempnames
@@ -96,7 +96,9 @@ class Settler:
             spool.close(delete=delete)
         file.retired.clear()
         node = file.node
-        if node.parent is not None and (node.local_size is not None or node.changed_at == math.inf):
+        kept_empty = node.local_size == 0 and node.stored is None and not file.dirty
+        unsettled = node.local_size is not None or node.changed_at == math.inf
+        if node.parent is not None and unsettled and not kept_empty:
             return
         if file.spool is not None:
             file.spool.close(delete=not file.sealed)
@@ -154,6 +156,8 @@ class Settler:
         if node.stored is not None:
             doomed.append(node.stored)
         self._tree.detach(node)
+        if node.key.kind is Kind.PENDING:
+            self._tree.forget_saved(node.key)
         for stored in doomed:
             self._tree.hide(stored.key)
             successor = self._node_at(places.of_stored(stored))
@@ -290,10 +294,13 @@ class Settler:
                 await self._abandon(file)
             elif file.upload is not None:
                 await self._take_back(file.upload)  # renamed to a temporary name: its row and bytes stay
-        elif file.dirty and file.spool is not None and file.spool.size == 0:
+        elif node.local_size == 0:
             file.settled_changes = file.changes  # Figshare stores no empty file (quirks U17): it stays here
+            if node.stored is None:
+                path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
+                self._tree.rekey(node, empty_file_key(wanted.article_id, path))
             await self._abandon(file)
-        elif file.upload is not None or (node.local_size is not None and node.local_size > 0):
+        elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
         elif node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over):
             # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old

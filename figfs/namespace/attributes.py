@@ -15,17 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from figfs.figshare.records import Id
-from figfs.namespace.nodes import Container, Key, Kind, Node
+from figfs.namespace.nodes import Container, Key, Kind, Node, empty_file_key, inode_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Saved:
-    """What a program has set on a node; None where it has not."""
+    """What is kept of a node; None where a program has set nothing."""
 
     mode: int | None = None
     mtime_ns: int | None = None
     atime_ns: int | None = None
     made: bool = False
+    inode: int | None = None  #: the number a node was made with, where it is not the one of its key
 
 
 class Attributes:
@@ -36,10 +37,10 @@ class Attributes:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._rows: dict[str, Saved] = {}
-        for key, mode, mtime_ns, atime_ns, made in database.execute(
-            "SELECT key, mode, mtime_ns, atime_ns, made FROM attributes"
+        for key, mode, mtime_ns, atime_ns, made, inode in database.execute(
+            "SELECT key, mode, mtime_ns, atime_ns, made, inode FROM attributes"
         ):
-            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made))
+            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode)
 
     def apply(self, node: Node) -> None:
         """Give a node that has just been made what was kept for its key."""
@@ -54,10 +55,11 @@ class Attributes:
         """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing
         tomorrow.
         """
-        if node.key.kind is Kind.PENDING:
+        if node.key.kind is Kind.PENDING and isinstance(node.key.id, int):
             return
         made = isinstance(node, Container) and node.made
-        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made))
+        inode = None if node.inode == inode_of(node.key) else node.inode
+        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode))
 
     def keep(self, key: Key, saved: Saved) -> None:
         """Keep ``saved`` for ``key``; costs nothing where nothing changes."""
@@ -66,9 +68,9 @@ class Attributes:
         self._rows[str(key)] = saved
         with self._database:
             self._database.execute(
-                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (str(key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made),
+                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made, inode)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (str(key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made, saved.inode),
             )
 
     def drop(self, key: Key) -> None:
@@ -76,6 +78,16 @@ class Attributes:
         if self._rows.pop(str(key), None) is not None:
             with self._database:
                 self._database.execute("DELETE FROM attributes WHERE key = ?", (str(key),))
+
+    def inode(self, key: Key) -> int | None:
+        """The inode number that ``key`` had before, if it is not its own."""
+        saved = self._rows.get(str(key))
+        return saved.inode if saved is not None else None
+
+    def empty_files(self, article_id: Id) -> list[str]:
+        """Paths of the empty files in an article: Figshare cannot store them."""
+        prefix = str(empty_file_key(article_id, ""))
+        return [key[len(prefix) :] for key in self._rows if key.startswith(prefix)]
 
     def folders_made(self, article_id: Id) -> list[str]:
         """Paths of the folders made here in an article: they exist though Figshare has no file in them."""
@@ -96,7 +108,7 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
         database.execute("PRAGMA synchronous=NORMAL")
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"
-            " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+            " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0, inode INTEGER) WITHOUT ROWID"
         )
         yield Attributes(database)
     finally:

@@ -7,9 +7,11 @@ task sees a half-merged directory.
 
 from __future__ import annotations
 
+import math
+
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, empty_file_key
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -33,6 +35,27 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     _remove_missing(tree, lister, present, set(places), started)
     for folder, group in by_folder.items():
         _merge_directory(tree, places[folder], group, started)
+    if lister.kind is Kind.ARTICLE:
+        _add_empty_files(tree, lister)
+
+
+def _add_empty_files(tree: Tree, article: Container) -> None:
+    """Files that have no content yet are here only. A file of that name that Figshare has by now takes their
+    place.
+    """
+    for path in tree.attributes.empty_files(article.key.id):
+        *folder, name = path.split("/")
+        key = empty_file_key(article.key.id, path)
+        place = _folder(tree, article, tuple(folder))
+        if name in place.children:
+            if tree.by_key(key) is None:
+                tree.forget_saved(key)
+            continue
+        node = tree.make(key)
+        assert isinstance(node, FileNode)
+        node.local_size = 0
+        node.changed_at = math.inf
+        tree.place(node, place, name)
 
 
 def _folder(tree: Tree, article: Container, folder: tuple[str, ...]) -> Container:

@@ -11,6 +11,7 @@ import enum
 import hashlib
 import itertools
 import math
+import random
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -231,12 +232,21 @@ class LinkNode(Node):
         return len(self.target.encode("utf-8", "surrogateescape"))
 
 
-_pending_ids = itertools.count(1)
+#: From a random start: a file keeps the inode number it was made with (``Attributes``), so no other mount may
+#: use it.
+_pending_ids = itertools.count(random.getrandbits(_ID_BITS - 3))
 
 
 def new_pending_key() -> Key:
-    """A key for a file only this machine has; unique in this process."""
+    """A key for a file only this machine has, until Figshare has it."""
     return Key(Kind.PENDING, next(_pending_ids))
+
+
+def empty_file_key(article_id: Id, path: str) -> Key:
+    """The key of an empty file, which Figshare cannot store (quirks U17): ``path`` is that inside the
+    article.
+    """
+    return Key(Kind.PENDING, f"{article_id}/{path}")
 
 
 CONTAINERS = frozenset(

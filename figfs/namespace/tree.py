@@ -63,7 +63,7 @@ class Tree:
 
     def make(self, key: Key) -> Node:
         """A new node for ``key``, with what was kept for it, not attached anywhere yet."""
-        inode = inode_of(key)
+        inode = self.attributes.inode(key) or inode_of(key)
         revived = self._nodes.get(inode)
         if revived is not None and revived.key == key and revived.parent is None and key not in self._by_key:
             self._by_key[key] = revived  # the kernel held on to it (a shell's directory) while it was away
@@ -89,6 +89,8 @@ class Tree:
         """
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
+        if node.key.kind is Kind.PENDING and node.key != key:
+            self.attributes.drop(node.key)  # an empty file has got content, or another name
         other = self._by_key.get(key)
         if other is not None and other is not node:
             self.detach(other)
