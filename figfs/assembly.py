@@ -28,6 +28,8 @@ from figfs.writing.journal import Journal
 from figfs.writing.spool import Spool
 from figfs.writing.uploader import Uploader
 
+LONGEST_PATIENCE = 10.0  #: seconds that a program waits for a fresh listing where an older one can be shown
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
@@ -57,6 +59,7 @@ def assemble(
     umask: int,
     close_timeout: float,
     dir_timeout: float,
+    op_timeout: float,
     grace: float,
     still_open: Callable[[int, int], bool] = still_open_for_writing,
     now_ns: Callable[[], int] = time.time_ns,
@@ -66,7 +69,13 @@ def assemble(
     """
     background = client.background()
     tree = Tree(attributes=attributes, now_ns=now_ns)
-    listings = Listings(client=client, tree=tree, nursery=nursery, dir_timeout=dir_timeout)
+    listings = Listings(
+        client=client,
+        tree=tree,
+        nursery=nursery,
+        dir_timeout=dir_timeout,
+        patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
+    )
     spool = Spool(spool_directory)
     uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
     deletions = Deletions(tree=tree, delete=uploader.delete)

@@ -126,7 +126,7 @@ class Containers:
         """The answer to a creation was lost: look whether it was carried out, before anybody tries again."""
         before = {child.key for child in parent.children.values()}
         self._tree.expire(parent)
-        await self._listings.ensure_listed(parent)
+        await self._listings.ensure_listed(parent, must_succeed=True)
         for child in parent.children.values():
             if isinstance(child, Container) and child.key not in before and child.record is not None:
                 title = getattr(child.record, "title", "")

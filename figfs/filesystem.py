@@ -213,6 +213,8 @@ class FileSystem:
         node = self._tree.node(inode)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "not a file")
+        if node.parent is None and self._settler.known(node) is None:
+            raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
         return self.files.open(node, flags, pid), self.files.keeps_cache(node)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:

@@ -88,6 +88,7 @@ async def _serve(
             umask=settings.umask,
             close_timeout=settings.close_timeout,
             dir_timeout=settings.dir_timeout,
+            op_timeout=settings.op_timeout,
             grace=settings.grace,
         )
         filesystem = parts.filesystem

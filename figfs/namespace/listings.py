@@ -44,13 +44,17 @@ class Listings:
     Args:
         nursery: the services nursery; a listing must outlive the program that asked first.
         dir_timeout: seconds for which a listing is fresh.
+        patience: seconds to wait for a fresh listing where an older one can be shown.
     """
 
-    def __init__(self, *, client: Client, tree: Tree, nursery: trio.Nursery, dir_timeout: float) -> None:
+    def __init__(
+        self, *, client: Client, tree: Tree, nursery: trio.Nursery, dir_timeout: float, patience: float
+    ) -> None:
         self._client = client
         self._tree = tree
         self._nursery = nursery
         self._dir_timeout = dir_timeout
+        self._patience = patience
         self._loading: dict[Container, trio.Event] = {}
 
     async def ensure_listed(
@@ -77,17 +81,13 @@ class Listings:
             return
         if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
             event = self._start_loading(lister)
-            if status.listed_at is not None and stale_is_fine:
-                return
-            await event.wait()
-            if (
-                status.failure is None
-                and status.listed_at is not None
-                and status.listed_at < status.expired_at
-            ):
-                await self._start_loading(
-                    lister
-                ).wait()  # it was expired while an older request was under way
+            if status.listed_at is None or must_succeed:
+                await event.wait()
+            elif not stale_is_fine:
+                with trio.move_on_after(self._patience):
+                    await event.wait()
+            if must_succeed and status.failure is None and not self._is_fresh(status, age):
+                await self._start_loading(lister).wait()  # it expired while an older request was under way
         if status.failure is not None and (status.listed_at is None or must_succeed):
             raise copy.copy(
                 status.failure
