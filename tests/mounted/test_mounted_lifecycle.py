@@ -120,7 +120,7 @@ def test_unmount_while_in_use(make_mount: MakeMount) -> None:
 
 
 def test_kill_and_remount(make_mount: MakeMount) -> None:
-    """kill -9 after close: the dead mount point is cleaned; the file arrives, once; others are as they were."""
+    """kill -9 after close: the dead mount point is cleaned; the file arrives, once."""
     mount = make_mount("--close-timeout", "0")
     mount.claim("uploads? from an earlier mount")
     path = target(mount)
@@ -157,8 +157,8 @@ def test_kill_at_any_time(make_mount: MakeMount, delay: float) -> None:
     assert (path / "f").read_bytes() == DATA
 
 
-def test_kill_before_the_announcement_is_answered(make_mount: MakeMount) -> None:
-    """kill -9 while the answer to the announcement is on its way: the next mount finds the file; no double."""
+def test_kill_after_the_announcement(make_mount: MakeMount) -> None:
+    """kill -9 right after the announcement, before a byte is sent: the next mount goes on; no double."""
     mount = make_mount("--close-timeout", "0")
     mount.claim("uploads? from an earlier mount")
     path = target(mount)
@@ -187,7 +187,7 @@ def test_kill_then_unlinked(make_mount: MakeMount) -> None:
 
 
 def test_second_mount_is_refused(make_mount: MakeMount, make_sandbox: Callable[..., Sandbox]) -> None:
-    """A second mount of one account is refused with one line that names the first, unless it has its own state."""
+    """A second mount of one account: refused, one line names the first; not with a state of its own."""
     sandbox = make_sandbox(seed="example")
     first = make_mount(sandbox=sandbox)
     other = first.base / "other"

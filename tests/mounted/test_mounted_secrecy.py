@@ -123,7 +123,7 @@ def test_downloads_elsewhere(make_mount: MakeMount, elsewhere: Recorder) -> None
 
 
 def test_download_url_elsewhere(make_mount: MakeMount, elsewhere: Recorder) -> None:
-    """A ``download_url`` at another host, which is asked when the API's own route fails: without the token."""
+    """A ``download_url`` at another host, asked when the API's own route fails: without token."""
     mount = make_mount()
     mount.claim("WARNING")
     path = stored_file(mount)
@@ -197,7 +197,7 @@ def test_api_that_redirects(make_mount: MakeMount, elsewhere: Recorder) -> None:
 
 
 def test_token_is_nowhere(make_mount: MakeMount, tmp_path: Path) -> None:
-    """The token is in no log at --debug, no argument of the daemon, no file of its state, no answer of the mount."""
+    """The token is in no log at --debug, no argument of the daemon, no file of its state."""
     mount = make_mount("--op-timeout", "3", "--close-timeout", "3")
     mount.claim("WARNING", "is not stored")
     token = mount.sandbox.token
