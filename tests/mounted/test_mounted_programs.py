@@ -303,7 +303,8 @@ def test_sed_in_place(article: Article) -> None:
     run("sed", "-i", "s/two/three/", "f", cwd=article.path)
     article.shows({"f": b"one three\n"})
     article.will_hold({"f": b"one three\n"})
-    assert article.uploads() == 1
+    # Of sed's random names, three in a hundred could be typed ones; test_write_and_rename has a certain one.
+    assert 1 <= article.uploads() <= 2
 
 
 def test_touch(article: Article) -> None:
@@ -344,19 +345,21 @@ def test_install(article: Article, file: Path) -> None:
 
 
 # -- rsync ------------------------------------------------------------
+# ``will_hold``: of rsync's random temporary names, one in a hundred could be a typed name, and is uploaded after
+# its RENAME instead of in its FLUSH.
 
 
 def test_rsync_twice(article: Article, tree: Path, needs: Needs) -> None:
     """``rsync -a`` twice: exit 0 both times, the second transfers nothing."""
     needs("rsync")
     run("rsync", "-a", f"{tree}/", article.path)
-    article.holds(TREE)
+    article.will_hold(TREE)
     assert article.uploads() == len(TREE)
     article.sandbox.clear_requests()
     assert run("rsync", "-a", "--itemize-changes", f"{tree}/", article.path).stdout == ""
     assert article.uploads() == 0
     assert attributes(article.path) == attributes(tree)
-    article.holds(TREE)
+    article.will_hold(TREE)
 
 
 def test_rsync_changes(article: Article, tree: Path, needs: Needs) -> None:
@@ -394,7 +397,7 @@ def test_rsync_ways_of_writing(article: Article, tmp_path: Path, option: str, ne
     needs("rsync")
     source = write_tree(tmp_path / "source", {"f": OLD})
     run("rsync", "-a", f"{source}/", article.path)
-    article.holds({"f": OLD})
+    article.will_hold({"f": OLD})
     article.sandbox.clear_requests()
     (source / "f").write_bytes(OLD + NEW)
     run("rsync", "-a", option, f"{source}/", article.path)
@@ -418,7 +421,7 @@ def test_rsync_from_another_machine(article: Article, tree: Path, needs: Needs) 
     needs("rsync")
     article.put(TREE)
     run("rsync", "-a", f"{tree}/", article.path)
-    article.holds(TREE)
+    article.will_hold(TREE)
     assert article.uploads() == 0
     assert run("rsync", "-a", "-i", f"{tree}/", article.path).stdout == ""
 
@@ -427,7 +430,7 @@ def test_rsync_remove_source_files(article: Article, tree: Path, needs: Needs) -
     """``--remove-source-files``: the source goes only when Figshare has it."""
     needs("rsync")
     run("rsync", "-a", "--remove-source-files", f"{tree}/", article.path)
-    article.holds(TREE)
+    article.will_hold(TREE)
     assert children(tree) == {}
 
 
@@ -587,12 +590,14 @@ def test_temporary_file(article: Article) -> None:
     assert article.uploads() == 0
 
 
-def test_write_and_rename(article: Article) -> None:
-    """``os.replace`` of a temporary file over the old one, as many programs save: one upload."""
+@pytest.mark.parametrize(
+    "temporary", ["tmpa1b2c3d4", "sedA1b2C3", ".goutputstream-AB12CD", ".f.csv.aB3dE6", "f.csv.part"]
+)
+def test_write_and_rename(article: Article, temporary: str) -> None:
+    """A temporary file renamed over the old one, as programs save: one upload, under the final name."""
     article.put({"f.csv": OLD})
-    temporary = article / "tmpa1b2c3d4"
-    temporary.write_bytes(NEW)
-    os.replace(temporary, article / "f.csv")
+    (article / temporary).write_bytes(NEW)
+    (article / temporary).replace(article / "f.csv")
     article.shows({"f.csv": NEW})
     article.will_hold({"f.csv": NEW})
     assert article.uploads() == 1

@@ -554,7 +554,7 @@ ODD = [
 
 def test_odd_names(make_mount: MakeMount) -> None:
     """Odd names of files are the same at once, on Figshare, and after a remount."""
-    mount = make_mount()
+    mount = make_mount("--grace", "0.5")
     path = mount.articles / "Odd names"
     path.mkdir()
     files = {name: content(name, 10 + n) for n, name in enumerate(ODD)}
@@ -673,10 +673,10 @@ def test_attributes_after_a_remount(make_mount: MakeMount, tmp_path: Path) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
         path.chmod((0o600, 0o751, 0o444)[n])
-    for path in sorted(source.rglob("*"), reverse=True):
+    for path in [*sorted(source.rglob("*"), reverse=True), source]:
         os.utime(path, ns=(10**18, 10**18 + len(path.name)))
     run("cp", "-a", source, mount.articles / "By cp")
-    run("rsync", "-a", source, mount.articles / "By rsync")
+    run("rsync", "-a", f"{source}/", mount.articles / "By rsync")
 
     def seen() -> dict[str, tuple[int, int, int]]:
         found = {}
@@ -691,7 +691,7 @@ def test_attributes_after_a_remount(make_mount: MakeMount, tmp_path: Path) -> No
     mount.remount()
     assert seen() == before
     mount.sandbox.clear_requests()
-    assert run("rsync", "-ai", source, mount.articles / "By rsync").stdout == ""
+    assert run("rsync", "-ai", f"{source}/", mount.articles / "By rsync").stdout == ""
     assert mount.sandbox.requests("api", "POST", "/files$") == []
 
 
