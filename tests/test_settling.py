@@ -764,6 +764,7 @@ async def test_drain_gives_up_after_its_timeout_and_the_next_mount_goes_on(
     """What is not done stays in the journal; the next mount sends it."""
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox, close_timeout=1) as (w, article):
+            await w.ls(A)
             w.wire.down = True
             await w.save(f"{A}/f", NEW)
             assert await w.fs.drain(5) == 1
