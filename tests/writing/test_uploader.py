@@ -264,7 +264,7 @@ async def test_cancelled_anywhere_then_taken_back(
 
 
 async def test_finish_leaves_what_is_being_read(tmp_path: Path, clock: MockClock) -> None:
-    """The replaced file that a handle reads is returned, to be deleted later; the row is gone all the same."""
+    """The replaced file that a handle reads is returned, to be deleted later; the row is gone."""
     async with row(tmp_path) as (w, upload):
         old = await w.uploader.store(add_row(w, upload.article_id, b"old"), ignore)
         upload.replaces = {old.id: upload.article_id}
