@@ -140,7 +140,7 @@ async def test_mkdir_makes_articles_projects_collections_and_folders(
         assert await w.refreshed("collections") == ["a collection"]
         assert await w.refreshed("articles/an article") == ["folder"]
         with errno_of(errno.EPERM):
-            await w.mkdir("collections/a collection/no")
+            await w.mkdir("collections/a collection/not here")
 
 
 async def test_empty_folders_survive_a_remount(tmp_path: Path, clock: MockClock) -> None:
