@@ -59,7 +59,7 @@ def assemble(
     umask: int,
     close_timeout: float,
     dir_timeout: float,
-    op_timeout: float,
+    op_timeout: float = 30.0,
     grace: float,
     still_open: Callable[[int, int], bool] = still_open_for_writing,
     now_ns: Callable[[], int] = time.time_ns,

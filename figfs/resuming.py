@@ -52,14 +52,29 @@ class Resumer:
 
     def start(self) -> None:
         """Take up all rows that are owed, in the services nursery; say in the log what is parked."""
+        newest: dict[Place, Upload] = {}
         for upload in self._journal.rows():
             if upload.parked:
                 path = self._uploader.spool_path(upload)
                 log.warning("parked: %s of article %s (%s); its bytes are in %s",
                             upload.name, upload.article_id, upload.parked, path)  # fmt: skip
                 continue
-            scope = self._running[places.of_upload(upload)] = trio.CancelScope()
+            older = newest.get(places.of_upload(upload))
+            newest[places.of_upload(upload)] = upload
+            if older is not None:  # a crash came between the newer row and the end of the older one
+                self._take_the_place(upload, older)
+        for place, upload in newest.items():
+            scope = self._running[place] = trio.CancelScope()
             self._nursery.start_soon(self._resume, upload, scope, name=f"resume {upload.name}")
+
+    def _take_the_place(self, upload: Upload, older: Upload) -> None:
+        """What ``older`` has of its file, and what that was to replace, goes once ``upload`` is stored."""
+        upload.replaces.update(older.replaces)
+        if older.file_id is not None:
+            upload.replaces[older.file_id] = older.article_id
+            self._tree.hide(Key(Kind.FILE, older.file_id))
+        self._journal.update(upload)
+        self._uploader.forget(older)
 
     def _supersede(self, place: Place) -> None:
         """A newer row for ``place`` is in the journal."""

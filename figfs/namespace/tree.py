@@ -125,6 +125,7 @@ class Tree:
         if isinstance(node, Container):
             for child in list(node.children.values()):
                 self.detach(child)
+            node.status.listed_at = None  # should it come back, nothing is known of what it holds
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
         self._drop_if_unused(node)
