@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from inprocess import GRACE, TRUNCATE, A, errno_of, figshare, open_article, rest
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
+from figfs.writing.journal import Upload
 
 INITIATE = r"/articles/\d+/files$"
 FILE = r"/articles/\d+/files/\d+$"
@@ -644,6 +646,24 @@ async def test_a_refused_overwrite_shows_figshares_version_again(tmp_path: Path,
         assert w.content(article, "f") == OLD
 
 
+async def test_a_state_disk_that_fails_does_not_end_the_mount(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R12: the journal cannot be written while a refused file is parked: EDQUOT, and life goes on."""
+    async with open_article(tmp_path) as (w, article):
+
+        def full(upload: Upload) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        w.refuse_uploads(times=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(w.journal, "update", full)
+            with errno_of(errno.EDQUOT):
+                await w.save(f"{A}/f", NEW)
+        await w.save(f"{A}/g", NEW)
+        assert w.remote(article) == {"g": "available"}
+
+
 async def test_after_a_refusal_the_file_can_be_saved_again(tmp_path: Path, clock: MockClock) -> None:
     """The error goes with the last handle: a new try is a new file."""
     async with open_article(tmp_path) as (w, article):
@@ -694,6 +714,23 @@ async def test_a_write_the_disk_refuses_leaves_figshares_version(
         await w.rename(f"{A}/f", f"{A}/g")
         await w.settled()
         assert w.content(article, "g") == OLD
+
+
+async def test_a_failed_append_keeps_what_an_earlier_close_accepted(tmp_path: Path, clock: MockClock) -> None:
+    """R35: the first content is still uploading when an append to it fails: it is stored all the same."""
+    async with open_article(tmp_path, close_timeout=1, maximum_file_size=100) as (w, article):
+        gate = w.wire.hold("PUT", "/upload/")
+        await w.save(f"{A}/f", OLD)
+        handle = await w.open(f"{A}/f", 1)
+        with errno_of(errno.EFBIG):
+            await w.files.write(handle, len(OLD), b"x" * 100)
+        with errno_of(errno.EFBIG):
+            await w.close(handle)
+        gate.open()
+        await w.settled()
+        assert w.remote(article) == {"f": "available"}
+        assert w.content(article, "f") == OLD
+        assert await w.refreshed(A) == ["f"]
 
 
 # ---- what happens elsewhere ------------------------------------------------------------
@@ -795,7 +832,6 @@ async def test_a_crash_at_any_request_of_an_overwrite(
                 await gate.reached.wait()
             # The journal as a crash leaves it: on the way out the services would still tidy up.
             crashed = tmp_path / "crashed"
-            crashed.mkdir()
             copy_state(w.directory, crashed)
             gate.open()
             w.services.cancel_scope.cancel()
@@ -809,9 +845,31 @@ async def test_a_crash_at_any_request_of_an_overwrite(
             assert w.local_state() == (0, 0)
 
 
+async def test_a_crash_between_two_saves(tmp_path: Path, clock: MockClock) -> None:
+    """R36: killed when the second content is in the journal and the first not yet taken back."""
+    async with figshare() as sandbox:
+        async with open_article(tmp_path, sandbox=sandbox, close_timeout=1) as (w, article):
+            puts = w.wire.hold("PUT", "/upload/")
+            await w.save(f"{A}/f", NEW)
+            deletes = w.wire.hold("DELETE", FILE)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(w.save, f"{A}/f", b"second")
+                await deletes.reached.wait()
+                crashed = tmp_path / "crashed"
+                copy_state(w.directory, crashed)
+                nursery.cancel_scope.cancel()
+            puts.open()
+            w.directory = crashed
+        async with restart(w) as w:
+            await w.settled()
+            assert w.content(article, "f") == b"second"
+            assert w.remote(article) == {"f": "available"}
+            assert w.local_state() == (0, 0)
+
+
 def copy_state(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
         if path.is_file():
             copy = target / path.relative_to(source)
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
