@@ -25,8 +25,13 @@ MakeMount = Callable[..., Mount]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here in item.path.parents and {"shared_mount", "make_mount", "trouble"} & set(_fixtures(item)):
             item.add_marker(pytest.mark.fuse)
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    """Names of the fixtures that a test uses, by way of others as well."""
+    return item.fixturenames if isinstance(item, pytest.Function) else []
 
 
 def _missing() -> str:
@@ -68,8 +73,12 @@ def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox
 
 @pytest.fixture(scope="session")
 def shared_mount(shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """Mounted once for all tests that leave it as it is. A short grace, to wait for deferred effects."""
-    mount = Mount(shared_sandbox, tmp_path_factory.mktemp("shared"), ["--grace", "1"])
+    """Mounted once for all tests that leave it as it is.
+
+    A short grace, to wait for deferred effects; listings that stay fresh, so that a test which counts
+    requests sees those of its own doing only.
+    """
+    mount = Mount(shared_sandbox, tmp_path_factory.mktemp("shared"), ["--grace", "1", "--dir-timeout", "2h"])
     mount.start()
     yield mount
     mount.end()

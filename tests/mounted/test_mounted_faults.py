@@ -20,7 +20,7 @@ import pytest
 from conftest import MakeMount, title_of
 from processes import Mount, Sandbox, content, download, errno_of, names, run, stored, wait_until
 
-OP_TIMEOUT = 3
+OP_TIMEOUT = 2.5
 CLOSE_TIMEOUT = 4
 OPTIONS = ("--op-timeout", str(OP_TIMEOUT), "--close-timeout", str(CLOSE_TIMEOUT), "--grace", "0.2")
 #: Seconds that an operation may take at most: its deadline, and some for a busy machine.
@@ -48,7 +48,7 @@ TROUBLE: dict[str, dict[str, Any]] = {
     "empty": status(200, body=""),
     "html": {"action": "html"},
     "cut": {"action": "cut", "bytes": 20},
-    "hang": {"action": "hang", "seconds": OP_TIMEOUT + 4},
+    "hang": {"action": "hang", "seconds": OP_TIMEOUT + 2},
     "lost": {"action": "lose_answer"},
 }
 #: What a program may see when it stays: repeated until the deadline, so that may come first.
@@ -247,7 +247,7 @@ def test_retry_after(mount: Mount, trouble: Trouble) -> None:
 
 
 def test_listing_of_articles(make_mount: MakeMount) -> None:
-    """articles/ itself that hangs: ETIMEDOUT, never an empty directory; all of it when the trouble is over."""
+    """articles/ itself that hangs: ETIMEDOUT, never an empty directory; all of it afterwards."""
     mount = make_mount(*OPTIONS)
     mount.claim(*EXPECTED)
     mount.sandbox.seed(count=5)

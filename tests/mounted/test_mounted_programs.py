@@ -345,8 +345,8 @@ def test_install(article: Article, file: Path) -> None:
 
 
 # -- rsync ------------------------------------------------------------
-# ``will_hold``: of rsync's random temporary names, one in a hundred could be a typed name, and is uploaded after
-# its RENAME instead of in its FLUSH.
+# ``will_hold``: of rsync's random temporary names, one in a hundred could be a typed name, and is uploaded
+# after its RENAME instead of in its FLUSH.
 
 
 def test_rsync_twice(article: Article, tree: Path, needs: Needs) -> None:
