@@ -98,6 +98,7 @@ def assemble(
         nursery=nursery,
         grace=grace,
         overlay=files.overlay,
+        reopen=spool.reopen,
     )
     # Would-be cycles: the settler makes overlays with the files' help, they settle with its; deletions wake
     # its drain.

@@ -7,6 +7,7 @@ old one has stored by then is replaced by it. Parked rows wait for a person; the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import trio
@@ -93,7 +94,10 @@ class Resumer:
             known = isinstance(exc, FigfsError | OSError)
             log.error("%s, left over from an earlier mount, is not stored: %s",
                       upload.name, exc, exc_info=None if known else exc)  # fmt: skip
-            self._uploader.park(upload, str(exc))
+            with contextlib.suppress(
+                Exception
+            ):  # the state's disk is full, say: the next mount tries it again
+                self._uploader.park(upload, str(exc))
         finally:
             self._running.pop(places.of_upload(upload), None)
             self._settler.made_progress()

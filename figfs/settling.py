@@ -51,6 +51,7 @@ class Settler:
         nursery: the services nursery; uploads outlive the programs that wrote.
         grace: seconds for which an unlink or a rename of a stored file can be taken back at no cost.
         overlay: makes a spool file over what Figshare has of a node.
+        reopen: opens a sealed spool file again, by its name.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class Settler:
         nursery: trio.Nursery,
         grace: float,
         overlay: Callable[[FileNode], SpoolFile],
+        reopen: Callable[[str], SpoolFile],
     ) -> None:
         self._tree = tree
         self._overlay = overlay
+        self._reopen = reopen
         self._journal = journal
         self._uploader = uploader
         self._deletions = deletions
@@ -161,7 +164,7 @@ class Settler:
         for stored in doomed:
             self._tree.hide(stored.key)
             successor = self._node_at(places.of_stored(stored))
-            if successor is not None and successor.local_size is not None:
+            if successor is not None and successor.local_size:
                 self._replaces(
                     successor, stored
                 )  # vim: the old text, renamed away, until the new one is stored
@@ -332,11 +335,13 @@ class Settler:
         node = file.node
         if file.upload is None or file.dirty:
             older = file.upload
-            if not await self._seal(file, wanted):
-                return
-            file.journaled.set()
-            if older is not None:
+            sealed = await self._seal(file, wanted)
+            if sealed:
+                file.journaled.set()
+            if older is not None and file.upload is not older:
                 await self._forget(older)
+            if not sealed:
+                return
         elif places.of_upload(file.upload) != wanted:
             await self._take_back(file.upload)
             file.upload.article_id, file.upload.folder, file.upload.name = wanted
@@ -408,6 +413,7 @@ class Settler:
             self._take_over(file, same)
             return True
         if places.has_twin(node, wanted, spool.size, md5):
+            file.upload = None
             return False
         if node.stored is not None and node.stored not in node.replaces:
             node.replaces.append(node.stored)
@@ -495,10 +501,20 @@ class Settler:
             log.exception("parking %s failed", node.path())
 
     def discard(self, file: LocalFile) -> None:
-        """Give up what was written since the last close: a write has failed, and half a file is worth
-        nothing.
+        """Give up what was written since the last close: a write failed, and half a file is worth nothing.
+
+        What an earlier close has accepted, and is still on its way, is the file again.
         """
-        self._revert(file, delete=not file.sealed)
+        node, upload = file.node, file.upload
+        if upload is None:
+            self._revert(file, delete=not file.sealed)
+            return
+        if not file.sealed:
+            file.retire(delete=True)
+            file.spool, file.sealed = self._reopen(upload.spool_name), True
+        file.settled_changes = file.changes
+        node.local_size, node.mtime_ns = upload.size, upload.mtime_ns
+        node.kernel_is_stale = True
 
     def _revert(self, file: LocalFile, *, delete: bool) -> None:
         """The name shows what Figshare has: an overwritten file its version there; the name of a new file

@@ -73,15 +73,19 @@ class SpoolFile:
     Not shared between threads; every method but the async ones runs without a checkpoint.
     """
 
-    def __init__(self, path: Path, *, base_size: int = 0, read_base: ReadBase | None = None) -> None:
+    def __init__(
+        self, path: Path, *, base_size: int = 0, read_base: ReadBase | None = None, exists: bool = False
+    ) -> None:
+        """``exists``: open a complete spool file that is there, instead of making one."""
         self.path = path
-        self.size = base_size
         self._base_size = base_size if read_base is not None else 0
         self._read_base = read_base
         self._present = Intervals()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | (0 if exists else os.O_CREAT | os.O_EXCL)
+        self._fd = os.open(path, flags, 0o600)
         if base_size:
             os.ftruncate(self._fd, base_size)
+        self.size = os.fstat(self._fd).st_size
 
     def write(self, offset: int, data: bytes) -> int:
         """Write all of ``data``. Raises what the disk raises (``ENOSPC``, ``EDQUOT``, ``EIO``); then nothing
@@ -197,3 +201,7 @@ class Spool:
         path = self.directory / str(self._next)
         self._next += 1
         return SpoolFile(path, base_size=base_size, read_base=read_base)
+
+    def reopen(self, name: str) -> SpoolFile:
+        """A sealed spool file, again."""
+        return SpoolFile(self.directory / name, exists=True)
