@@ -215,6 +215,8 @@ class FileSystem:
             raise OSError(errno.EISDIR, "not a file")
         if node.parent is None and self._settler.known(node) is None:
             raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
+        if node.stored is not None and node.local_size is None and not node.stored.file.size_known:
+            raise OSError(errno.EIO, "the server does not say how large it is")
         return self.files.open(node, flags, pid), self.files.keeps_cache(node)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:
