@@ -44,6 +44,7 @@ _MARKUP = re.compile(
 
 _REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # controls, lone surrogates
 _SPACES = re.compile(r"\s+")
+_ENDS = re.compile(r"((?:&#[0-9]{1,5};)*)(.*?)((?:&#[0-9]{1,5};)*)", re.DOTALL)
 _BREAK = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # white space that is no space: tabs, line ends
 
 # An extension has a letter, and no white space: "v1.2" and "Fig 1. Overview" have none. What is before a
@@ -60,21 +61,49 @@ def name_from_title(title: str) -> str:
 
     Tags and entities of HTML become their text (paragraphs and line breaks a space), "/" becomes ``SLASH``,
     control characters go, white space goes at both ends; white space inside stays, but a run with a line
-    end or tab in it is one space. What is left empty, "." or ".." is ``UNTITLED``; what is longer than 255
+    end or tab in it is one space. White space written as an entity ("&#32;") at an end stays: it is there on
+    purpose (``title_from_name``). What is left empty, "." or ".." is ``UNTITLED``; what is longer than 255
     bytes is cut at a character.
     """
-    name = _cut(_clean(_reduce(title)).strip()).strip()
-    return UNTITLED if name in ("", ".", "..") else name
+    before, text, after = _kept_ends(title)
+    name = _clean(_reduce(text)).strip()
+    if before or after:
+        name = before + name + after
+    cut = _cut(name)
+    if cut != name:
+        cut = cut.strip()
+    return UNTITLED if cut in ("", ".", "..") else cut
+
+
+def _kept_ends(title: str) -> tuple[str, str, str]:
+    """The white space that is written as entities at both ends, and what is between."""
+    match = _ENDS.fullmatch(title)
+    if match is None:
+        return "", title, ""
+    before, after = (
+        "".join(chr(int(number)) for number in re.findall("[0-9]+", match[group])) for group in (1, 3)
+    )
+    if any(not character.isspace() or _BREAK.match(character) for character in before + after):
+        return "", title, ""
+    return before, match[2], after
 
 
 def title_from_name(name: str) -> str:
     """The title to send for a directory made or renamed here.
 
-    ``name_from_title(title_from_name(name)) == name`` for every legal ``name`` without white space at its
-    ends. ``SLASH`` becomes "/"; only a name that would be read as HTML is escaped.
+    ``name_from_title(title_from_name(name)) == name`` for every legal ``name``. ``SLASH`` becomes "/"; only a
+    name that would be read as HTML is escaped, and white space at the ends, which would be trimmed.
     """
-    title = name.replace(SLASH, "/")
-    return title if _reduce(title) == title else html.escape(title, quote=False)
+    text = name.strip()
+    before, after = name[: len(name) - len(name.lstrip())], name[len(name.rstrip()) :] if text else ""
+    title = text.replace(SLASH, "/")
+    if _reduce(title) != title or _kept_ends(title) != ("", title, ""):
+        title = html.escape(title, quote=False)
+    return _as_entities(before) + title + _as_entities(after)
+
+
+def _as_entities(text: str) -> str:
+    return "".join(f"&#{ord(character)};" for character in text)
 
 
 def name_from_filename(name: str) -> str:
