@@ -319,7 +319,7 @@ class Uploader:
         pause, began = FIRST_POLL, trio.current_time()
         while True:
             await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_POLL)
+            pause = min(4 * pause, LONGEST_POLL)  # each look is one of the few requests that Figshare grants
             try:
                 file = await files.get_file(self._client, upload.article_id, file_id)
             except NotFound:
