@@ -22,6 +22,7 @@ from figfs.namespace.tree import Tree
 from figfs.openers import still_open_for_writing
 from figfs.openfiles import OpenFiles
 from figfs.reading.blockcache import BlockCache
+from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
 from figfs.writing.journal import Journal
@@ -96,7 +97,6 @@ def assemble(
         uploader=uploader,
         deletions=deletions,
         nursery=nursery,
-        grace=grace,
         overlay=files.overlay,
         reopen=spool.reopen,
     )
@@ -104,12 +104,21 @@ def assemble(
     # its drain.
     files.settler = settler
     deletions.on_progress = settler.made_progress
+    renaming = Renaming(
+        tree=tree,
+        journal=journal,
+        settler=settler,
+        deletions=deletions,
+        nursery=nursery,
+        grace=grace,
+    )
     resumer = Resumer(
         tree=tree,
         journal=journal,
         uploader=uploader,
         deletions=deletions,
         settler=settler,
+        renaming=renaming,
         nursery=nursery,
     )
     containers = Containers(
@@ -117,7 +126,7 @@ def assemble(
         tree=tree,
         listings=listings,
         files=files,
-        settler=settler,
+        renaming=renaming,
         deletions=deletions,
         now_ns=now_ns,
     )
@@ -126,6 +135,7 @@ def assemble(
         listings=listings,
         files=files,
         settler=settler,
+        renaming=renaming,
         containers=containers,
         resumer=resumer,
         client=client,

@@ -22,7 +22,7 @@ from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
-from figfs.settling import Settler
+from figfs.renaming import Renaming
 from figfs.writing import tempnames
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Containers:
         tree: Tree,
         listings: Listings,
         files: OpenFiles,
-        settler: Settler,
+        renaming: Renaming,
         deletions: Deletions,
         now_ns: Callable[[], int],
     ) -> None:
@@ -48,7 +48,7 @@ class Containers:
         self._tree = tree
         self._listings = listings
         self._files = files
-        self._settler = settler
+        self._renaming = renaming
         self._deletions = deletions
         self._now_ns = now_ns
 
@@ -160,7 +160,7 @@ class Containers:
             case Kind.ARTICLE if node.is_published:
                 raise OSError(errno.EPERM, "a published article cannot be deleted")
             case Kind.ARTICLE:
-                await self._settler.settle_out_of(node)
+                await self._renaming.settle_out_of(node)
                 await self._delete_article(node)
             case Kind.PROJECT:
                 await projects.delete(self._client, node.key.id)
@@ -216,7 +216,7 @@ class Containers:
             self._files.check(child)
         self._rekey_folder(node, container, name)
         for child in files:
-            self._settler.renamed(child)
+            self._renaming.renamed(child)
 
     def _rekey_folder(self, node: Container, container: Container, name: str) -> None:
         self.keep_folder(node.parent)

@@ -27,6 +27,7 @@ from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
+from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
 from figfs.writing import tempnames
@@ -59,6 +60,7 @@ class FileSystem:
         listings: Listings,
         files: OpenFiles,
         settler: Settler,
+        renaming: Renaming,
         containers: Containers,
         resumer: Resumer,
         account: Account,
@@ -72,6 +74,7 @@ class FileSystem:
         self._listings = listings
         self.files = files
         self._settler = settler
+        self._renaming = renaming
         self._containers = containers
         self._resumer = resumer
         self._account = account
@@ -202,6 +205,7 @@ class FileSystem:
         if name in container.children:
             raise OSError(errno.EEXIST, f"{name!r} exists")
         node, handle = self.files.create(container, name, pid)
+        self._renaming.adopt(node, container, name)
         if mode & 0o777 != 0o666 & ~self._umask:
             node.mode = mode & 0o7777
         return node, handle
@@ -231,7 +235,7 @@ class FileSystem:
             return
         assert isinstance(node, FileNode | LinkNode)
         self._containers.keep_folder(node.parent)
-        self._settler.unlink(node)
+        self._renaming.unlink(node)
 
     async def _remove_member(self, collection: Container, node: Node) -> None:
         """The article leaves the collection; nothing of the article is touched."""
@@ -297,12 +301,12 @@ class FileSystem:
         self.files.check(node)
         self._containers.keep_folder(node.parent)
         if isinstance(target, FileNode):
-            self._settler.replace(target, node)
+            self._renaming.replace(target, node)
         elif isinstance(target, LinkNode):
-            self._settler.unlink(target)
-        self._settler.adopt(node, container, name)
+            self._renaming.unlink(target)
+        self._renaming.adopt(node, container, name)
         self._tree.attach(node, container, name)
-        self._settler.renamed(node)
+        self._renaming.renamed(node)
 
     # -- after the programs ------------------------------------------------------------
 

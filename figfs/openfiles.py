@@ -104,7 +104,6 @@ class OpenFiles:
         assert isinstance(node, FileNode)
         node.local_size = 0
         node.mtime_ns = node.ctime_ns = self._now_ns()
-        self.settler.adopt(node, parent, name)
         self._tree.attach(node, parent, name)
         node.changed_at = math.inf  # Figshare does not know it yet
         file = self.settler.local(node)

@@ -18,6 +18,7 @@ from figfs.errors import FigfsError
 from figfs.namespace.nodes import Container, Key, Kind, Stored
 from figfs.namespace.tree import Tree
 from figfs.places import Place
+from figfs.renaming import Renaming
 from figfs.settling import Settler
 from figfs.writing.journal import Journal, Upload
 from figfs.writing.uploader import Uploader
@@ -36,6 +37,7 @@ class Resumer:
         uploader: Uploader,
         deletions: Deletions,
         settler: Settler,
+        renaming: Renaming,
         nursery: trio.Nursery,
     ) -> None:
         self._tree = tree
@@ -43,6 +45,7 @@ class Resumer:
         self._uploader = uploader
         self._deletions = deletions
         self._settler = settler
+        self._renaming = renaming
         self._nursery = nursery
         self._running: dict[Place, trio.CancelScope] = {}
         settler.on_journaled = self._supersede
@@ -111,7 +114,7 @@ class Resumer:
         self._uploader.drop_spool(upload)
         self._settler.note_replaced(upload, later)
         self._tree.keep_times(result.key, upload.mode, upload.mtime_ns)
-        if not self._settler.stored_elsewhere(result):
+        if not self._renaming.stored_elsewhere(result):
             self._tree.unhide(result.key)
         article = self._tree.by_key(Key(Kind.ARTICLE, upload.article_id))
         if isinstance(article, Container):

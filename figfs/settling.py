@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from errno import EBUSY
 
 import trio
 
@@ -28,7 +27,7 @@ from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored, empty_file_key
+from figfs.namespace.nodes import FileNode, Key, Kind, Stored, empty_file_key
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.writing import tempnames
@@ -49,7 +48,6 @@ class Settler:
 
     Args:
         nursery: the services nursery; uploads outlive the programs that wrote.
-        grace: seconds for which an unlink or a rename of a stored file can be taken back at no cost.
         overlay: makes a spool file over what Figshare has of a node.
         reopen: opens a sealed spool file again, by its name.
     """
@@ -62,7 +60,6 @@ class Settler:
         uploader: Uploader,
         deletions: Deletions,
         nursery: trio.Nursery,
-        grace: float,
         overlay: Callable[[FileNode], SpoolFile],
         reopen: Callable[[str], SpoolFile],
     ) -> None:
@@ -73,13 +70,12 @@ class Settler:
         self._uploader = uploader
         self._deletions = deletions
         self._nursery = nursery
-        self._grace = grace
         self._files: dict[FileNode, LocalFile] = {}
         self._progress = trio.Event()
         #: Called with the place of each row that is written: an older row for it is void (``resuming.py``).
         self.on_journaled: Callable[[Place], None] = lambda place: None
 
-    # -- local files -----------------------------------------------------------------------------------------
+    # -- local files ------------------------------------------------------------
 
     def local(self, node: FileNode) -> LocalFile:
         """The local side of ``node``, made where there is none."""
@@ -90,6 +86,9 @@ class Settler:
 
     def known(self, node: FileNode) -> LocalFile | None:
         return self._files.get(node)
+
+    def files(self) -> list[LocalFile]:
+        return list(self._files.values())
 
     def tidy(self, file: LocalFile) -> None:
         """Drop the local side once nobody has the file open, nothing is owed, and no byte is only here."""
@@ -118,137 +117,14 @@ class Settler:
         if file.settling is not None or file.upload is not None:
             return True
         unsettled = file.dirty or places.is_misplaced(file.node, hold_is_over=file.hold_is_over)
-        return unsettled and not file.handles and self._wanted(file) is not None
+        return unsettled and not file.handles and self.wanted(file) is not None
 
     def made_progress(self) -> None:
         """Something is owed no more: wakes ``drain``."""
         self._progress.set()
         self._progress = trio.Event()
 
-    # -- unlink, rename, replace -----------------------------------------------------------------------------
-
-    def adopt(self, node: FileNode, parent: Container, name: str) -> None:
-        """What was unlinked there goes only once ``node``, which takes its name, is stored."""
-        for stored in self._deletions.adopt(parent.key, name):
-            self._replaces(node, stored)
-
-    def replace(self, victim: FileNode, node: FileNode) -> None:
-        """``node`` is renamed over ``victim``: what Figshare has of that goes once ``node`` is stored."""
-        for stored in [*victim.replaces, *([victim.stored] if victim.stored is not None else [])]:
-            self._tree.hide(stored.key)
-            self._replaces(node, stored)
-        victim.replaces.clear()
-        self._tree.detach(victim)
-        self._stop_upload(victim)
-
-    def _replaces(self, node: FileNode, stored: Stored) -> None:
-        """Once ``node`` is stored, ``stored`` is to be deleted; in the journal too, if it is on its way
-        already.
-        """
-        node.replaces.append(stored)
-        file = self._files.get(node)
-        if file is not None and file.upload is not None:
-            file.upload.replaces[stored.file.id] = stored.article_id
-            self._journal.update(file.upload)
-
-    def unlink(self, node: FileNode | LinkNode) -> None:
-        """The name is gone at once; Figshare hears of it after the grace. Open handles read and write on."""
-        parent = node.parent
-        assert parent is not None
-        doomed = node.replaces.copy() if isinstance(node, FileNode) else []
-        if node.stored is not None:
-            doomed.append(node.stored)
-        self._tree.detach(node)
-        if node.key.kind is Kind.PENDING:
-            self._tree.forget_saved(node.key)
-        for stored in doomed:
-            self._tree.hide(stored.key)
-            successor = self._node_at(places.of_stored(stored))
-            if successor is not None and successor.local_size:
-                self._replaces(
-                    successor, stored
-                )  # vim: the old text, renamed away, until the new one is stored
-            else:
-                self._deletions.unlinked(stored, parent.key, node.name, self._grace)
-        if isinstance(node, FileNode):
-            node.replaces.clear()
-            self._stop_upload(node)
-
-    def _stop_upload(self, node: FileNode) -> None:
-        """The name of ``node`` is gone, and so is the reason to upload it."""
-        file = self._files.get(node)
-        if file is None:
-            return
-        if file.scope is not None:
-            file.scope.cancel()
-        elif file.upload is not None:
-            self.settle(file)
-        self.tidy(file)
-
-    def _node_at(self, place: Place) -> FileNode | None:
-        """The file that bears, here and now, the name and place that Figshare calls so."""
-        container = self._tree.by_key(Key(Kind.ARTICLE, place.article_id))
-        for name in naming.split_folder_path(place.folder):
-            container = container.children.get(name) if isinstance(container, Container) else None
-        if not isinstance(container, Container):
-            return None
-        node = container.children.get(naming.name_from_filename(place.name))
-        return node if isinstance(node, FileNode) else None
-
-    def stored_elsewhere(self, stored: Stored) -> bool:
-        """A file was stored without a node. If one here bears its name with newer bytes, that is to replace
-        it.
-        """
-        node = self._node_at(places.of_stored(stored))
-        if node is None or node.local_size is None:
-            return False
-        self._replaces(node, stored)
-        return True
-
-    def renamed(self, node: FileNode) -> None:
-        """``node`` has a new name or place: settle it now, or after the grace if that moves a stored file."""
-        node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
-        file = self.local(node)
-        file.changed_at, file.hold_is_over = trio.current_time(), False
-        if (
-            file.scope is not None
-            and file.upload is not None
-            and self._wanted(file) != places.of_upload(file.upload)
-        ):
-            file.scope.cancel()
-        if node.local_size is None and places.is_misplaced(node):
-            self._nursery.start_soon(self._settle_later, file)
-        elif not (file.dirty and file.handles):
-            self.settle(file)
-        # Else it is still being written: its last close settles it, under the name it has then.
-
-    async def _settle_later(self, file: LocalFile) -> None:
-        await trio.sleep(self._grace)
-        self.settle(file)
-
-    async def settle_out_of(self, article: Container) -> None:
-        """Before ``article`` is deleted: what was moved out of it must be stored elsewhere.
-
-        Raises ``OSError(EBUSY)`` if that cannot be done, or what Figshare refused it with.
-        """
-        for file in list(self._files.values()):
-            if self._depends_on(file, article):
-                file.hold_is_over = True
-                await self.settle(file).wait()
-                if file.error is not None:
-                    raise file.error
-                if self._depends_on(file, article):
-                    raise OSError(EBUSY, f"{file.node.path()} still has its content in {article.path()}")
-
-    @staticmethod
-    def _depends_on(file: LocalFile, article: Container) -> bool:
-        node = file.node
-        if node.parent is None or node.stored is None or node.parent.lister is article:
-            return False
-        return node.stored.article_id == article.key.id
-
-    # -- settling
-    # ----------------------------------------------------------------------------------------------
+    # -- settling ------------------------------------------------------------
 
     def settle(self, file: LocalFile) -> trio.Event:
         """Start settling, unless it runs. The event is set when nothing is left to do, or it was refused.
@@ -286,12 +162,13 @@ class Settler:
             self.tidy(file)
             self.made_progress()
 
-    def _wanted(self, file: LocalFile) -> Place | None:
+    def wanted(self, file: LocalFile) -> Place | None:
+        """Where Figshare should have it, or None."""
         return places.wanted(file.node, hold_is_over=file.hold_is_over)
 
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
-        wanted = self._wanted(file)
+        wanted = self.wanted(file)
         if wanted is None:
             if file.upload is not None and node.parent is None:
                 await self._abandon(file)
@@ -324,7 +201,7 @@ class Settler:
         node = file.node
         if node.stored is None or node.local_size is not None or node.changed_at != math.inf:
             return
-        place = self._wanted(file)
+        place = self.wanted(file)
         if place == places.of_stored(node.stored) and naming.name_from_filename(place.name) == node.name:
             node.changed_at = trio.current_time()
 
@@ -349,7 +226,7 @@ class Settler:
         upload = file.upload
         if upload is None:
             return  # Figshare has this very content there already
-        if self._wanted(file) != wanted:  # unlinked or renamed during an await
+        if self.wanted(file) != wanted:  # unlinked or renamed during an await
             file.wanted = True
             return
         file.journaled.set()
@@ -404,7 +281,7 @@ class Settler:
             # No await from here until the row is written: name, content and journal agree.
             if file.changes != changes or file.spool is not spool:
                 return False  # whoever changed it closes it, and asks again
-            if self._wanted(file) != wanted:
+            if self.wanted(file) != wanted:
                 file.wanted = True
                 return False
         file.settled_changes = changes
@@ -462,8 +339,7 @@ class Settler:
             file.sealed = False  # its row is about to go; whoever has it open may write to it again
             node.local_size = None
 
-    # -- giving up
-    # ---------------------------------------------------------------------------------------------
+    # -- giving up ------------------------------------------------------------
 
     async def _take_back(self, upload: Upload) -> None:
         left = await self._uploader.take_back(upload)
@@ -539,8 +415,7 @@ class Settler:
         if article is not None:
             self._tree.expire(article)
 
-    # -- the service
-    # -------------------------------------------------------------------------------------------
+    # -- the service ------------------------------------------------------------
 
     async def run(self) -> None:
         """End the hold of temporary files that were forgotten. Runs until cancelled."""
