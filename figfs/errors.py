@@ -103,6 +103,12 @@ class BadAnswer(RemoteError):
     """An answer that cannot be what was asked for: not JSON, cut, HTML from a proxy, a 202 on a download."""
 
 
+class NotSupported(RemoteError):
+    """The server speaks the API, but not this part of it: no upload URL, for example."""
+
+    errno: ClassVar[int] = _errno.EOPNOTSUPP
+
+
 class VerificationFailed(RemoteError):
     """What Figshare holds of an upload is not what was sent, again and again."""
 
@@ -144,5 +150,6 @@ REFUSALS = (
     TooManyFiles,
     FileTooLarge,
     Changed,
+    NotSupported,
     VerificationFailed,
 )

@@ -41,6 +41,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         values: dict[str, object] = {}
         for name, key, required, read in _plan(cls):
             value = read(raw.get(key))
+            if value is None and key == "id":
+                value = read(raw.get("uuid"))  # djehuty, which speaks this API, has "id": null
             if value is not None:
                 values[name] = value
             elif required:
@@ -258,7 +260,8 @@ def decode(body: bytes) -> Any:
 def read_list(cls: type[R], raw: object) -> list[R]:
     """The records of a listing. One without a usable id is left out, with one warning for all of them.
 
-    Raises ``BadAnswer`` if ``raw`` (parsed JSON) is no list.
+    Raises ``BadAnswer`` if ``raw`` (parsed JSON) is no list, or nothing in it can be used: an account that
+    looks empty by a misunderstanding would be taken for deleted.
     """
     if not isinstance(raw, list):
         raise BadAnswer(f"a list of {cls.__name__} expected, got {_kind(raw)}")
@@ -269,6 +272,8 @@ def read_list(cls: type[R], raw: object) -> list[R]:
             found.append(cls.from_json(item))
         except BadAnswer:
             skipped += 1
+    if skipped and not found:
+        raise BadAnswer(f"none of {skipped} entries in a list of {cls.__name__} has a usable id")
     if skipped:
         log.warning(
             "%d of %d entries in a list of %s have no usable id: left out", skipped, len(raw), cls.__name__

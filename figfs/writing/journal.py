@@ -40,6 +40,7 @@ class Upload:
     replaces: dict[Id, Id] = dataclasses.field(
         default_factory=dict
     )  #: stored file -> article, deleted afterwards
+    sent: bool = False  #: Figshare has all parts
     parked: str = ""  #: why it was refused for good; "" while it is owed
 
 

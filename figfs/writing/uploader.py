@@ -20,6 +20,7 @@ from figfs.errors import (
     BadAnswer,
     FigfsError,
     NotFound,
+    NotSupported,
     RemoteError,
     UnknownOutcome,
     VerificationFailed,
@@ -189,6 +190,9 @@ class Uploader:
             file = await self._announce(upload, announced)
         if file.upload_url:
             await self._send(upload, file)
+        elif not upload.sent and file.computed_md5.lower() != upload.md5:
+            # Never taken for stored: not a byte was sent.
+            raise NotSupported(f"the server gives no upload URL for file {file.id}")
         return await self._verify(upload, file.id)
 
     async def _announced(self, upload: Upload) -> File | None:
@@ -206,7 +210,7 @@ class Uploader:
             self._claimed.discard(upload.file_id)
         if file_id is not None:
             self._claimed.add(file_id)
-        upload.file_id = file_id
+        upload.file_id, upload.sent = file_id, False
         self._journal.update(upload)
 
     async def _announce(self, upload: Upload, announced: Callable[[Id], None]) -> File:
@@ -234,10 +238,13 @@ class Uploader:
         pause = FIRST_POLL
         give_up = trio.current_time() + NEW_RECORD_TIMEOUT
         while True:
+            late = trio.current_time() > give_up
             try:
-                return await files.get_file(self._client, upload.article_id, file_id)
+                file = await files.get_file(self._client, upload.article_id, file_id)
+                if file.upload_url or late:
+                    return file
             except NotFound:
-                if trio.current_time() > give_up:
+                if late:
                     self._set_file_id(upload, None)
                     raise BadAnswer(f"file {file_id} was announced, but Figshare does not know it") from None
             await trio.sleep(pause)
@@ -282,6 +289,8 @@ class Uploader:
             except ValueError as exc:
                 await self._start_anew(upload, f"its parts do not make up the file: {exc}")
             await self._put_parts(upload, file.upload_url, parts.remaining(session.parts))
+        upload.sent = True
+        self._journal.update(upload)
         await files.complete(self._client, upload.article_id, file.id)
 
     async def _start_anew(self, upload: Upload, reason: str) -> None:
@@ -331,7 +340,7 @@ class Uploader:
                 await self._try_to_delete(upload, file_id)
                 self._set_file_id(upload, None)
                 raise VerificationFailed(f"Figshare holds {computed} of {upload.name}, {upload.md5} was sent")
-            if file.status == "available" or (not file.status and (computed or not file.upload_url)):
+            if file.status == "available" or (not file.status and (computed or upload.sent)):
                 if file.size != upload.size:
                     raise VerificationFailed(
                         f"Figshare holds {file.size} bytes of {upload.name}, {upload.size} were sent"

@@ -77,7 +77,17 @@ def test_a_list_keeps_every_item_that_has_an_id(raw: list[object]) -> None:
             with_id += 1
         except BadAnswer:
             pass
-    assert len(read_list(Article, raw)) == with_id
+    if raw and not with_id:
+        with pytest.raises(BadAnswer):
+            read_list(Article, raw)
+    else:
+        assert len(read_list(Article, raw)) == with_id
+
+
+def test_an_id_of_null_gives_way_to_a_uuid() -> None:
+    """djehuty, another server of this API, has ``"id": null`` and a ``uuid``."""
+    assert Article.from_json({"id": None, "uuid": "2a79-1", "title": "a"}).id == "2a79-1"
+    assert Article.from_json({"id": 7, "uuid": "2a79-1"}).id == 7
 
 
 def test_an_entry_without_id_is_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
