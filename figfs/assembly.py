@@ -121,6 +121,7 @@ def assemble(
         renaming=renaming,
         nursery=nursery,
     )
+    listings.on_listed = resumer.show
     containers = Containers(
         client=client,
         tree=tree,

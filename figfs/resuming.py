@@ -1,13 +1,16 @@
-"""Uploads from an earlier mount: what the journal says is owed is carried out, beside the file system.
+"""Uploads from an earlier mount: what the journal says is owed is carried out.
 
-Such an upload has no node until it is stored and its article is listed again. If a program writes the same
-name meanwhile, its row is the newer one: the old upload is given up once that is in the journal, and what the
-old one has stored by then is replaced by it. Parked rows wait for a person; their bytes stay in the spool.
+They begin at once, beside the file system. As soon as the article is listed, each becomes a pending file in
+it, so that what ``close()`` has accepted is shown and can be read, and the settler goes on with it like with
+any other. If a program writes the name before that, its row is the newer one: the old upload is given up once
+that is in the journal, and what the old one has stored by then is replaced by it. Parked rows wait for a
+person; their bytes stay in the spool.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 
 import trio
@@ -15,7 +18,10 @@ import trio
 from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import FigfsError
-from figfs.namespace.nodes import Container, Key, Kind, Stored
+from figfs.localfiles import LocalFile
+from figfs.namespace import naming
+from figfs.namespace.merging import folder_of
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node, Stored, new_pending_key
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.renaming import Renaming
@@ -24,6 +30,16 @@ from figfs.writing.journal import Journal, Upload
 from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Job:
+    """A row that is carried out here. ``file``: it is the settler's by now; ``stored``: too late for that."""
+
+    upload: Upload
+    scope: trio.CancelScope = dataclasses.field(default_factory=trio.CancelScope)
+    file: LocalFile | None = None
+    stored: bool = False
 
 
 class Resumer:
@@ -47,7 +63,7 @@ class Resumer:
         self._settler = settler
         self._renaming = renaming
         self._nursery = nursery
-        self._running: dict[Place, trio.CancelScope] = {}
+        self._running: dict[Place, Job] = {}
         settler.on_journaled = self._supersede
 
     def owed(self) -> int:
@@ -68,8 +84,32 @@ class Resumer:
             if older is not None:  # a crash came between the newer row and the end of the older one
                 self._take_the_place(upload, older)
         for place, upload in newest.items():
-            scope = self._running[place] = trio.CancelScope()
-            self._nursery.start_soon(self._resume, upload, scope, name=f"resume {upload.name}")
+            job = self._running[place] = Job(upload)
+            self._nursery.start_soon(self._resume, job, name=f"resume {upload.name}")
+
+    def show(self, article: Container) -> None:
+        """``article`` has just been listed: what is owed in it becomes files that can be seen, and the
+        settler's.
+        """
+        if article.kind is not Kind.ARTICLE:
+            return
+        for place, job in self._running.items():
+            if place.article_id != article.key.id or job.file is not None or job.stored:
+                continue
+            upload = job.upload
+            container = folder_of(self._tree, article, naming.split_folder_path(upload.folder))
+            name = naming.name_from_filename(upload.name)
+            older = container.children.get(name)
+            if older is not None and not _is_replaced_by(older, upload):
+                continue  # something else bears the name: the upload goes on unseen
+            node = self._tree.make(new_pending_key())
+            assert isinstance(node, FileNode)
+            node.local_size, node.mode, node.mtime_ns = upload.size, upload.mode, upload.mtime_ns
+            if older is not None:
+                self._tree.hide(older.key)
+            self._tree.attach(node, container, name)
+            job.file = self._settler.take_up(node, upload)
+            job.scope.cancel()
 
     def _take_the_place(self, upload: Upload, older: Upload) -> None:
         """What ``older`` has of its file, and what that was to replace, goes once ``upload`` is stored."""
@@ -82,33 +122,39 @@ class Resumer:
 
     def _supersede(self, place: Place) -> None:
         """A newer row for ``place`` is in the journal."""
-        scope = self._running.get(place)
-        if scope is not None:
-            scope.cancel()
+        job = self._running.get(place)
+        if job is not None and job.file is None:
+            job.scope.cancel()
 
-    async def _resume(self, upload: Upload, scope: trio.CancelScope) -> None:
+    async def _resume(self, job: Job) -> None:
+        upload = job.upload
         try:
-            with scope:
-                await self._carry_out(upload)
-            if scope.cancelled_caught:
+            with job.scope:
+                await self._carry_out(job)
+            if job.file is None and job.scope.cancelled_caught:
                 await self._uploader.take_back(upload)
                 self._uploader.forget(upload)
         except Exception as exc:
             known = isinstance(exc, FigfsError | OSError)
             log.error("%s, left over from an earlier mount, is not stored: %s",
                       upload.name, exc, exc_info=None if known else exc)  # fmt: skip
-            with contextlib.suppress(
-                Exception
-            ):  # the state's disk is full, say: the next mount tries it again
+            # Where parking fails (the disk is full, say), the row is still owed: the next mount tries again.
+            with contextlib.suppress(Exception):
                 self._uploader.park(upload, str(exc))
         finally:
             self._running.pop(places.of_upload(upload), None)
+            if job.file is not None:
+                self._settler.settle(job.file)
             self._settler.made_progress()
 
-    async def _carry_out(self, upload: Upload) -> None:
+    async def _carry_out(self, job: Job) -> None:
+        upload = job.upload
         stored = await self._uploader.store(
             upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id)), look_first=True
         )
+        if job.file is not None:
+            return  # it became the settler's in the last moment
+        job.stored = True
         result = Stored(stored, upload.article_id, upload.folder)
         later = await self._uploader.finish(upload, self._deletions.is_read)
         self._uploader.drop_spool(upload)
@@ -120,3 +166,7 @@ class Resumer:
         if isinstance(article, Container):
             self._tree.expire(article)
         log.info("%s, left over from an earlier mount, is stored", upload.name)
+
+
+def _is_replaced_by(node: Node, upload: Upload) -> bool:
+    return isinstance(node, FileNode) and node.stored is not None and node.stored.file.id in upload.replaces

@@ -90,6 +90,15 @@ class Settler:
     def files(self) -> list[LocalFile]:
         return list(self._files.values())
 
+    def take_up(self, node: FileNode, upload: Upload) -> LocalFile:
+        """``node``, which has just been made, is what a row from an earlier mount has to become. Settle it
+        then.
+        """
+        node.changed_at = math.inf  # Figshare does not have it there yet
+        file = self.local(node)
+        file.spool, file.sealed, file.upload = self._reopen(upload.spool_name), True, upload
+        return file
+
     def tidy(self, file: LocalFile) -> None:
         """Drop the local side once nobody has the file open, nothing is owed, and no byte is only here."""
         if file.handles or file.settling is not None or file.upload is not None:
@@ -370,6 +379,8 @@ class Settler:
         try:
             if upload is not None:
                 self._uploader.park(upload, str(exc))
+                for file_id in upload.replaces:
+                    self._tree.unhide(Key(Kind.FILE, file_id))
             self._revert(file, delete=False)
             if upload is not None:
                 await self._take_back(upload)

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -56,6 +56,8 @@ class Listings:
         self._dir_timeout = dir_timeout
         self._patience = patience
         self._loading: dict[Container, trio.Event] = {}
+        #: Called with each container right after its listing was merged, without a checkpoint between.
+        self.on_listed: Callable[[Container], None] = lambda container: None
 
     async def ensure_listed(
         self,
@@ -120,6 +122,7 @@ class Listings:
         try:
             contents = await self._fetch(lister)
             merge(self._tree, lister, contents, started)
+            self.on_listed(lister)
             status.listed_at, status.failed_at, status.failure = started, None, None
         except FigfsError as exc:
             self._listing_failed(lister, exc)

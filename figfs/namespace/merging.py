@@ -29,7 +29,7 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
             by_folder.setdefault(naming.split_folder_path(path), [])
     present = {entry.key for entry in entries}
     places = {
-        folder: _folder(tree, lister, folder)
+        folder: folder_of(tree, lister, folder)
         for folder in sorted(by_folder, key=lambda path: (len(path), path))
     }
     _remove_missing(tree, lister, present, set(places), started)
@@ -46,7 +46,7 @@ def _add_empty_files(tree: Tree, article: Container) -> None:
     for path in tree.attributes.empty_files(article.key.id):
         *folder, name = path.split("/")
         key = empty_file_key(article.key.id, path)
-        place = _folder(tree, article, tuple(folder))
+        place = folder_of(tree, article, tuple(folder))
         if name in place.children:
             if tree.by_key(key) is None:
                 tree.forget_saved(key)
@@ -58,7 +58,7 @@ def _add_empty_files(tree: Tree, article: Container) -> None:
         tree.place(node, place, name)
 
 
-def _folder(tree: Tree, article: Container, folder: tuple[str, ...]) -> Container:
+def folder_of(tree: Tree, article: Container, folder: tuple[str, ...]) -> Container:
     """The folder's node, made with all above it where missing. A file in the way gets out of it in the
     merge.
     """

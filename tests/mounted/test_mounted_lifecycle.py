@@ -157,6 +157,28 @@ def test_kill_at_any_time(make_mount: MakeMount, delay: float) -> None:
     assert (path / "f").read_bytes() == DATA
 
 
+def test_kill_and_remount_shows_what_is_owed(make_mount: MakeMount) -> None:
+    """After kill -9 a file that close() had accepted is there at once, new content over old; stored once later."""
+    mount = make_mount("--close-timeout", "0")
+    mount.claim("uploads? from an earlier mount")
+    path = target(mount)
+    (path / "over").write_bytes(b"old")
+    wait_until(lambda: mount.sandbox.remote_files("Target") == stored({"over": b"old"}))
+    mount.sandbox.set_faults([{"role": "upload", "action": "latency", "seconds": 30}])
+    (path / "new").write_bytes(DATA)
+    (path / "over").write_bytes(b"newer")
+    mount.kill()
+    mount.start()
+    expected = {"new": DATA, "over": b"newer"}
+    assert names(path) == set(expected)
+    assert {name: (path / name).read_bytes() for name in expected} == expected
+    mount.sandbox.set_faults([])
+    (path / "new").rename(path / "renamed")
+    expected["renamed"] = expected.pop("new")
+    wait_until(lambda: mount.sandbox.remote_files("Target") == stored(expected), 40)
+    assert names(path) == set(expected)
+
+
 def test_kill_after_the_announcement(make_mount: MakeMount) -> None:
     """kill -9 right after the announcement, before a byte is sent: the next mount goes on; no double."""
     mount = make_mount("--close-timeout", "0")
