@@ -69,6 +69,7 @@ def assemble(
     seconds.
     """
     background = client.background()
+    limit = account.maximum_file_size
     tree = Tree(attributes=attributes, now_ns=now_ns)
     listings = Listings(
         client=client,
@@ -87,7 +88,7 @@ def assemble(
         spool=spool,
         deletions=deletions,
         close_timeout=close_timeout,
-        maximum_file_size=account.maximum_file_size,
+        maximum_file_size=limit if limit is not None and limit > 0 else None,
         still_open=still_open,
         now_ns=now_ns,
     )

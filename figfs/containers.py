@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from figfs.deletions import Deletions
-from figfs.errors import Invalid, UnknownOutcome
+from figfs.errors import Invalid, NotFound, NotSupported, UnknownOutcome
 from figfs.figshare import articles, collections, projects
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, Collection, Id, Project
@@ -114,13 +114,18 @@ class Containers:
         return node
 
     async def _create(self, parent: Container, title: str) -> Id:
-        if parent.kind is Kind.ARTICLES:
-            return await articles.create(self._client, title)
-        if parent.kind is Kind.PROJECTS:
-            return await projects.create(self._client, title)
-        if parent.kind is Kind.COLLECTIONS:
-            return await collections.create(self._client, title)
-        return await projects.create_article(self._client, parent.key.id, title)
+        try:
+            if parent.kind is Kind.ARTICLES:
+                return await articles.create(self._client, title)
+            if parent.kind is Kind.PROJECTS:
+                return await projects.create(self._client, title)
+            if parent.kind is Kind.COLLECTIONS:
+                return await collections.create(self._client, title)
+            return await projects.create_article(self._client, parent.key.id, title)
+        except NotFound as exc:
+            if parent.kind is Kind.PROJECT:
+                raise
+            raise NotSupported(f"this server has no {parent.name}") from exc
 
     async def _find_created(self, parent: Container, name: str, exc: UnknownOutcome) -> Container:
         """The answer to a creation was lost: look whether it was carried out, before anybody tries again."""

@@ -95,7 +95,7 @@ class File(Item, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, raw: object) -> Self:
         file = super().from_json(raw)
-        if file.size < 0 or (isinstance(raw, Mapping) and _number(raw.get("size")) is None):
+        if not 0 <= file.size < 1 << 63 or (isinstance(raw, Mapping) and _number(raw.get("size")) is None):
             return msgspec.structs.replace(file, size=0, size_known=file.is_link_only)
         return file
 

@@ -135,9 +135,12 @@ class Listings:
 
     def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
         status = lister.status
+        known = str(status.failure) == str(exc)
         status.failed_at, status.failure = trio.current_time(), exc
         shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
-        log.warning("cannot list %s: %s (%s)", lister.path(), exc, shown)
+        log.log(
+            logging.DEBUG if known else logging.WARNING, "cannot list %s: %s (%s)", lister.path(), exc, shown
+        )
 
     async def _fetch(self, lister: Container) -> Contents:
         client = self._client

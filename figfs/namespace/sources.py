@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from figfs.errors import Forbidden, NotFound
+from figfs.errors import Forbidden, NotFound, NotSupported
 from figfs.figshare import articles, collections, files, projects
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
@@ -75,11 +75,17 @@ async def own_articles(client: Client) -> list[Entry]:
 
 
 async def own_projects(client: Client) -> list[Entry]:
-    return [project_entry(project) for project in await projects.list_own(client)]
+    try:
+        return [project_entry(project) for project in await projects.list_own(client)]
+    except NotFound as exc:
+        raise NotSupported("this server has no projects") from exc
 
 
 async def own_collections(client: Client) -> list[Entry]:
-    return [collection_entry(collection) for collection in await collections.list_own(client)]
+    try:
+        return [collection_entry(collection) for collection in await collections.list_own(client)]
+    except NotFound as exc:
+        raise NotSupported("this server has no collections") from exc
 
 
 async def project_articles(client: Client, project_id: Id) -> list[Entry]:
