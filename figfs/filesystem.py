@@ -38,6 +38,7 @@ RENAME_NOREPLACE = 1  # linux/fs.h
 UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
+LARGEST_QUOTA = 1 << 62  #: what fits the kernel's counters, whatever a server says
 BLOCK_SIZE = 4096  #: ``f_bsize`` and ``f_frsize``; the unit of ``f_blocks``
 PREFERRED_SIZE = 1 << 20  #: ``st_blksize``: what copying programs use as their buffer
 
@@ -142,7 +143,7 @@ class FileSystem:
         quota, used = self._account.quota, self._account.used_quota
         if used is None:
             used = (self._account.used_quota_private or 0) + (self._account.used_quota_public or 0)
-        total = quota if quota is not None and quota > 0 else UNKNOWN_QUOTA
+        total = min(quota, LARGEST_QUOTA) if quota is not None and quota > 0 else UNKNOWN_QUOTA
         free = max(0, total - used)
         return Space(BLOCK_SIZE, total // BLOCK_SIZE, free // BLOCK_SIZE, self._tree.statistics()["nodes"])
 

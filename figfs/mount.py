@@ -94,7 +94,8 @@ async def _serve(
         filesystem = parts.filesystem
         with trio.move_on_after(WARM_UP_TIMEOUT):
             await parts.listings.warm_up()
-        parts.resumer.start()
+        if not settings.read_only:  # then nothing on Figshare is changed; the journal waits
+            parts.resumer.start()
         if parts.resumer.owed():
             log.warning("%d uploads from an earlier mount are taken up again", parts.resumer.owed())
         for service in parts.services:

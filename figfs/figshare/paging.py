@@ -17,11 +17,12 @@ from figfs.figshare.records import Id, Item, read_list
 PAGE_SIZE = 1000  #: the most that Figshare allows
 LAST_PAGE = 5000  #: the highest page number that Figshare allows
 
-# A first page of one of these lengths may be the whole listing, or a server that allows no more on one page
+# A first page shorter than asked for may be the whole listing, or a server that allows no more on one page
 # (quirks L9: ten, whatever was asked; project and file listings have no documented paging, and ten is the
-# default). Only asking on tells: one more request for accounts of just that many items. Any other short page
-# ends a listing.
-PLAUSIBLE_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
+# default). Only asking on tells. Servers cap at round numbers, so this costs one more request for one account
+# in five; any other short page ends a listing.
+SHORTEST_CAP = 10
+CAPS_DIVIDE_BY = 5
 
 I = TypeVar("I", bound=Item)  # noqa: E741
 
@@ -85,7 +86,7 @@ async def read_pages(
         for item in read_list(cls, raw):
             found.setdefault(item.id, item)
         length = len(raw) if isinstance(raw, list) else 0
-        if page == 1 and length in PLAUSIBLE_CAPS:
+        if page == 1 and length >= SHORTEST_CAP and length % CAPS_DIVIDE_BY == 0:
             size = length  # so that page 2 begins where page 1 ended, by whichever size the server counts
         # Nothing new: a server that ignores paging and has sent everything again.
         if length < size or len(found) == known or (enough is not None and enough(list(found.values()))):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from figfs import errors
 from figfs.figshare import articles, collections, files, projects
-from figfs.figshare.paging import PLAUSIBLE_CAPS
 
 
 def date(seconds: float | None) -> str | None:
@@ -104,7 +103,7 @@ async def test_a_listing_of_n_articles(connect: Any, count: int, requests: int) 
     assert len(account.requests) == requests
 
 
-@pytest.mark.parametrize("cap", sorted(PLAUSIBLE_CAPS))
+@pytest.mark.parametrize("cap", [10, 15, 20, 25, 30, 50, 100, 200, 250, 500])
 async def test_a_server_that_allows_less_on_a_page(connect: Any, cap: int) -> None:
     """A first page of just ten (a hundred, …) is not taken for the end."""
     for count in (cap - 1, cap, cap + 1, 3 * cap, 3 * cap + 1):

@@ -179,6 +179,27 @@ def test_kill_and_remount_shows_what_is_owed(make_mount: MakeMount) -> None:
     assert names(path) == set(expected)
 
 
+def test_read_only_mount_leaves_what_is_owed(make_mount: MakeMount) -> None:
+    """``--ro`` changes nothing on Figshare, so it does not go on with uploads either; the next mount does."""
+    mount = make_mount("--close-timeout", "0")
+    mount.claim("uploads? from an earlier mount")
+    path = target(mount)
+    mount.sandbox.set_faults([{"role": "upload", "action": "latency", "seconds": 30}])
+    (path / "f").write_bytes(DATA)
+    mount.kill()
+    mount.sandbox.set_faults([])
+    mount.sandbox.clear_requests()
+    mount.options = [*mount.options, "--ro"]
+    mount.start()
+    assert names(path) == set()
+    assert errno_of(lambda: (path / "g").write_bytes(b"g")) == errno.EROFS
+    mount.unmount()
+    assert {request["method"] for request in mount.sandbox.requests()} == {"GET"}
+    mount.options = [option for option in mount.options if option != "--ro"]
+    mount.start()
+    wait_until(lambda: mount.sandbox.remote_files("Target") == stored({"f": DATA}), 20)
+
+
 def test_kill_after_the_announcement(make_mount: MakeMount) -> None:
     """kill -9 right after the announcement, before a byte is sent: the next mount goes on; no double."""
     mount = make_mount("--close-timeout", "0")
