@@ -123,7 +123,7 @@ class Containers:
                 return await collections.create(self._client, title)
             return await projects.create_article(self._client, parent.key.id, title)
         except NotFound as exc:
-            if parent.kind is Kind.PROJECT:
+            if parent.kind not in (Kind.PROJECTS, Kind.COLLECTIONS):
                 raise
             raise NotSupported(f"this server has no {parent.name}") from exc
 

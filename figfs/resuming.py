@@ -149,9 +149,7 @@ class Resumer:
 
     async def _carry_out(self, job: Job) -> None:
         upload = job.upload
-        stored = await self._uploader.store(
-            upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id)), look_first=True
-        )
+        stored = await self._uploader.store(upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id)))
         if job.file is not None:
             return  # it became the settler's in the last moment
         job.stored = True

@@ -191,6 +191,8 @@ def _translated(what: str) -> Iterator[None]:
     except httpx.TimeoutException as exc:
         raise Failed(Failure.LOST, TooSlow(f"{what}: no answer in time ({_reason(exc)})")) from exc
     except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
+        if "location header" in str(exc):  # httpx reads it, though it does not follow it
+            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {_reason(exc)}")) from exc
         raise Failed(Failure.LOST, Unreachable(f"{what}: connection lost ({_reason(exc)})")) from exc
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {_reason(exc)}")) from exc

@@ -41,6 +41,8 @@ class Upload:
         default_factory=dict
     )  #: stored file -> article, deleted afterwards
     sent: bool = False  #: Figshare has all parts
+    #: It may have been announced without our knowing the id. Not kept: of every row from before it is true.
+    look_first: bool = dataclasses.field(default=False, compare=False)
     parked: str = ""  #: why it was refused for good; "" while it is owed
 
 
@@ -77,7 +79,7 @@ class Journal:
 
 def _encode(upload: Upload) -> str:
     body = dataclasses.asdict(upload)
-    del body["row"]
+    del body["row"], body["look_first"]
     body["replaces"] = list(upload.replaces.items())  # JSON would make every key a string
     return json.dumps(body)
 
@@ -85,7 +87,7 @@ def _encode(upload: Upload) -> str:
 def _decode(row: int, text: str) -> Upload:
     body = json.loads(text)
     body["replaces"] = dict(body["replaces"])
-    return Upload(row=row, **body)
+    return Upload(row=row, look_first=True, **body)
 
 
 @contextmanager

@@ -71,20 +71,18 @@ class Uploader:
             parts_at_once
         )  # Figshare's own client sends all at once; 4 is safe (U4)
 
-    async def store(
-        self, upload: Upload, announced: Callable[[Id], None], *, look_first: bool = False
-    ) -> File:
+    async def store(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         """Upload, and return the stored file, verified.
 
-        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent;
-        ``look_first``: an earlier process may have announced it without noting the id. Raises one of
-        ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for ``take_back``.
+        ``announced`` is called with each file id that Figshare gives out for it, before any byte is sent.
+        Raises one of ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for
+        ``take_back``.
         """
         pause, damaged = FIRST_PAUSE, 0
         while True:
             try:
                 async with self._files:
-                    return await self._store_once(upload, announced, look_first)
+                    return await self._store_once(upload, announced)
             except VerificationFailed:
                 damaged += 1
                 if damaged >= MISMATCHES:
@@ -94,7 +92,7 @@ class Uploader:
                 raise
             except RemoteError as exc:
                 reason = str(exc)
-                look_first = True
+                upload.look_first = True
             log.warning(
                 "upload of %s to article %s: %s; again in %.0f s",
                 upload.name,
@@ -179,12 +177,13 @@ class Uploader:
         upload.parked = reason
         self._journal.update(upload)
 
-    async def _store_once(self, upload: Upload, announced: Callable[[Id], None], look_first: bool) -> File:
-        if look_first and upload.file_id is None:
+    async def _store_once(self, upload: Upload, announced: Callable[[Id], None]) -> File:
+        if upload.look_first and upload.file_id is None:
             found = await self._find_announced(upload)
             if found is not None:
                 self._set_file_id(upload, found)
                 announced(found)
+            upload.look_first = False
         file = await self._announced(upload)
         if file is None:
             file = await self._announce(upload, announced)
@@ -216,6 +215,7 @@ class Uploader:
     async def _announce(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         # Shielded, within bounds: an answer given up here would leave an unfinished file that nobody knows
         # of.
+        upload.look_first = True  # until the answer is here
         with trio.CancelScope(shield=True, deadline=trio.current_time() + ANNOUNCE_TIMEOUT) as scope:
             try:
                 file_id = await files.initiate(
@@ -232,6 +232,7 @@ class Uploader:
                     raise
                 file_id = found
             self._set_file_id(upload, file_id)
+            upload.look_first = False
             announced(file_id)
         if scope.cancelled_caught:
             raise UnknownOutcome(f"no answer to the announcement of {upload.name}")

@@ -156,7 +156,7 @@ async def test_a_crash_between_the_announcement_and_its_note_makes_no_second_rec
             gate.open()
         w.journal.update(as_on_disk)  # a crashed process would not have noted the id
         restarted = Uploader(client=w.client, journal=w.journal, spool_directory=w.spool_directory)
-        await restarted.store(as_on_disk, ignore, look_first=True)
+        await restarted.store(as_on_disk, ignore)
         assert w.remote(upload.article_id) == {"f": "available"}
 
 
