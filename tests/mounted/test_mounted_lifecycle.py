@@ -158,7 +158,7 @@ def test_kill_at_any_time(make_mount: MakeMount, delay: float) -> None:
 
 
 def test_kill_and_remount_shows_what_is_owed(make_mount: MakeMount) -> None:
-    """After kill -9 a file that close() had accepted is there at once, new content over old; stored once later."""
+    """After kill -9 what close() had accepted is there at once, new content over old; stored once later."""
     mount = make_mount("--close-timeout", "0")
     mount.claim("uploads? from an earlier mount")
     path = target(mount)
