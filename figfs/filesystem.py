@@ -39,6 +39,7 @@ UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
 LARGEST_QUOTA = 1 << 62  #: what fits the kernel's counters, whatever a server says
+LONGEST_LINK = 4095  #: bytes (PATH_MAX)
 BLOCK_SIZE = 4096  #: ``f_bsize`` and ``f_frsize``; the unit of ``f_blocks``
 PREFERRED_SIZE = 1 << 20  #: ``st_blksize``: what copying programs use as their buffer
 
@@ -191,7 +192,10 @@ class FileSystem:
         node = self._tree.node(inode)
         if not isinstance(node, LinkNode):
             raise OSError(errno.EINVAL, "not a link")
-        return node.target.encode("utf-8", "surrogateescape")
+        target = node.target.encode("utf-8", "surrogateescape")
+        if len(target) > LONGEST_LINK:
+            raise OSError(errno.ENAMETOOLONG, "a link longer than the system takes")
+        return target
 
     # -- files ------------------------------------------------------------
 

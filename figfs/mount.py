@@ -106,7 +106,7 @@ async def _serve(
             filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
         )
         with _mounted(operations, settings):
-            status = f"{settings.mountpoint}: Figshare account {account.email or account.id}"
+            status = f"{settings.mountpoint}: Figshare account {printable(account.email or str(account.id))}"
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
             async with trio.open_nursery() as fuse:
@@ -274,6 +274,11 @@ async def _status_lines(status: str, filesystem: FileSystem) -> None:
         if owed != said:
             notify(f"STATUS={status}; {owed} files owed to Figshare" if owed else f"STATUS={status}")
             said = owed
+
+
+def printable(text: str) -> str:
+    """What a server says, fit for a line of a terminal, a log or a notification."""
+    return "".join(character for character in text if character.isprintable())[:200]
 
 
 def notify(*lines: str) -> None:

@@ -216,6 +216,8 @@ class OpenFiles:
     def _raise_sticky(file: LocalFile) -> None:
         if file.error is not None:
             raise copy.copy(file.error)
+        if file.node.vanished:
+            raise OSError(errno.ESTALE, "deleted or replaced elsewhere since it was opened")
 
     def _changed(self, file: LocalFile, spool: SpoolFile) -> None:
         file.changes += 1

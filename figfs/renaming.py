@@ -123,6 +123,10 @@ class Renaming:
         node = self._node_at(places.of_stored(stored))
         if node is None or node.local_size is None:
             return False
+        if node.local_size == 0 and self._settler.known(node) is None:
+            self._tree.forget_saved(node.key)  # an empty file, from before it got this content
+            self._tree.detach(node)
+            return False
         self._replaces(node, stored)
         return True
 
@@ -138,14 +142,16 @@ class Renaming:
         ):
             file.scope.cancel()
         if node.local_size is None and places.is_misplaced(node):
-            self._nursery.start_soon(self._settle_later, file)
+            self._nursery.start_soon(self._settle_later, node)
         elif not (file.dirty and file.handles):
             self._settler.settle(file)
         # Else it is still being written: its last close settles it, under the name it has then.
 
-    async def _settle_later(self, file: LocalFile) -> None:
+    async def _settle_later(self, node: FileNode) -> None:
         await trio.sleep(self._grace)
-        self._settler.settle(file)
+        file = self._settler.known(node)  # not the one of before: it may have been settled, and opened anew
+        if file is not None and node.local_size is None and places.is_misplaced(node):
+            self._settler.settle(file)
 
     async def settle_out_of(self, article: Container) -> None:
         """Before ``article`` is deleted: what was moved out of it must be stored elsewhere.

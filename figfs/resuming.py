@@ -18,6 +18,7 @@ import trio
 from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import FigfsError
+from figfs.figshare.records import File
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
 from figfs.namespace.merging import folder_of
@@ -100,13 +101,14 @@ class Resumer:
             container = folder_of(self._tree, article, naming.split_folder_path(upload.folder))
             name = naming.name_from_filename(upload.name)
             older = container.children.get(name)
-            if older is not None and not _is_replaced_by(older, upload):
+            if older is not None and not self._is_replaced(older, upload):
                 continue  # something else bears the name: the upload goes on unseen
             node = self._tree.make(new_pending_key())
             assert isinstance(node, FileNode)
             node.local_size, node.mode, node.mtime_ns = upload.size, upload.mode, upload.mtime_ns
-            if older is not None:
-                self._tree.hide(older.key)
+            node.replaces = [Stored(File(id=id_), art, upload.folder) for id_, art in upload.replaces.items()]
+            for stored in node.replaces:
+                self._tree.hide(stored.key)
             self._tree.attach(node, container, name)
             job.file = self._settler.take_up(node, upload)
             job.scope.cancel()
@@ -119,6 +121,15 @@ class Resumer:
             self._tree.hide(Key(Kind.FILE, older.file_id))
         self._journal.update(upload)
         self._uploader.forget(older)
+
+    def _is_replaced(self, node: Node, upload: Upload) -> bool:
+        """Whether ``node`` has the name of ``upload`` only until that is stored."""
+        if not isinstance(node, FileNode):
+            return False
+        if node.stored is None and node.local_size == 0 and self._settler.known(node) is None:
+            self._tree.forget_saved(node.key)  # it was empty before it got this content
+            return True
+        return node.stored is not None and node.stored.file.id in upload.replaces
 
     def _supersede(self, place: Place) -> None:
         """A newer row for ``place`` is in the journal."""
@@ -164,7 +175,3 @@ class Resumer:
         if isinstance(article, Container):
             self._tree.expire(article)
         log.info("%s, left over from an earlier mount, is stored", upload.name)
-
-
-def _is_replaced_by(node: Node, upload: Upload) -> bool:
-    return isinstance(node, FileNode) and node.stored is not None and node.stored.file.id in upload.replaces

@@ -228,8 +228,14 @@ class Settler:
                 await self._forget(older)
             if not sealed:
                 return
+            if file.dirty:  # written and closed again meanwhile: that is to be journaled first
+                file.wanted = True
+                return
         elif places.of_upload(file.upload) != wanted:
             await self._take_back(file.upload)
+            if file.dirty or file.upload is None:
+                file.wanted = True
+                return
             file.upload.article_id, file.upload.folder, file.upload.name = wanted
             self._journal.update(file.upload)
         upload = file.upload

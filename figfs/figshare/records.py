@@ -128,6 +128,7 @@ class ArticleDetails(Article, frozen=True, kw_only=True):
     version: int | None = None
     size: int | None = None
     files: tuple[File, ...] = ()
+    files_sent: int | None = None  #: how many there were, usable or not; None: the server shows none here
     folder_structure: dict[
         str, str
     ] = {}  #: file id (as a string) -> folder path, with or without a leading slash
@@ -142,6 +143,12 @@ class ArticleDetails(Article, frozen=True, kw_only=True):
     download_disabled: bool = False
     curation_status: str = ""
     account_id: Id | None = None
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        details = super().from_json(raw)
+        sent = raw.get("files") if isinstance(raw, Mapping) else None
+        return msgspec.structs.replace(details, files_sent=len(sent) if isinstance(sent, list) else None)
 
 
 class Titled(Item, frozen=True, kw_only=True):

@@ -8,12 +8,17 @@ task sees a half-merged directory.
 from __future__ import annotations
 
 import math
+import re
+from urllib.parse import quote
 
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, empty_file_key
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
+
+#: What no URL holds, and what would reach a terminal.
+_CONTROL = re.compile("[\x00-\x20\x7f-\x9f]")
 
 
 def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> None:
@@ -90,9 +95,9 @@ def _remove_missing(
     ):
         if isinstance(node, Container) and node.kind is Kind.FOLDER:
             if not (node.made or node.children or node.folder in needed):
-                tree.detach(node)
+                tree.detach(node, vanished=True)
         elif node.key not in present and not _is_local(node, started):
-            tree.detach(node)
+            tree.detach(node, vanished=True)
 
 
 def _is_local(node: Node, started: float) -> bool:
@@ -155,7 +160,7 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
             article = _article_of(node)
             node.stored = Stored(record, article.key.id, naming.join_folder_path(entry.folder))
         if isinstance(node, LinkNode):
-            node.target = record.download_url
+            node.target = _CONTROL.sub(lambda match: quote(match[0]), record.download_url)
     elif isinstance(node, LinkNode):
         node.target = _member_target(tree, record.id)
 

@@ -85,6 +85,7 @@ class Node:
         "name",
         "parent",
         "remote_time_ns",
+        "vanished",
     )
 
     file_type = stat.S_IFREG
@@ -104,6 +105,7 @@ class Node:
         #: Trio's clock when its name or place was last decided here: a listing that began earlier is not
         #: believed about it. Infinite while Figshare does not know of it yet.
         self.changed_at = -math.inf
+        self.vanished = False  #: a listing does not show it any more: it was deleted or replaced elsewhere
         self.kernel_is_stale = False  #: the kernel may hold pages of it that are not its content any more
 
     @property

@@ -110,7 +110,7 @@ async def article_files(client: Client, article: Container) -> Contents:
     else:
         details = await articles.get(client, article_id)
     listed = list(details.files)
-    if len(listed) >= FILES_IN_DETAILS:
+    if details.files_sent != len(listed) or len(listed) >= FILES_IN_DETAILS:
         try:
             listed = await files.list_files(client, article_id)
         except (Forbidden, NotFound):

@@ -113,18 +113,22 @@ class Tree:
         old = node.parent
         if old is not None and old.children.get(node.name) is node:
             del old.children[node.name]
-        node.parent, node.name = parent, name
+        node.parent, node.name, node.vanished = parent, name, False
         parent.children[name] = node
 
-    def detach(self, node: Node) -> None:
-        """Take ``node`` out of its directory. It stays known while the kernel or a handle holds it."""
+    def detach(self, node: Node, *, vanished: bool = False) -> None:
+        """Take ``node`` out of its directory. It stays known while the kernel or a handle holds it.
+
+        ``vanished``: a listing says so, nobody here.
+        """
+        node.vanished = vanished
         parent = node.parent
         if parent is not None and parent.children.get(node.name) is node:
             del parent.children[node.name]
         node.parent = None
         if isinstance(node, Container):
             for child in list(node.children.values()):
-                self.detach(child)
+                self.detach(child, vanished=vanished)
             node.status.listed_at = None  # should it come back, nothing is known of what it holds
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
