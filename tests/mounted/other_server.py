@@ -9,8 +9,9 @@ are not kept, no collections, and the API streams downloads itself: 200, no leng
 
 ``--plain-ids``: ``id`` has the UUID. ``--no-upload``: files can be announced, and that is all.
 
-In all of them the uploader is a service of its own, at another port. ``/_control`` is for the tests: GET
-tells what there is and what was asked; POST adds an article; PUT sets answers that are given as they are.
+In all of them the uploader is a service of its own, at another port. ``/v2/_control`` is for the tests: GET
+tells what there is and what was asked; POST adds an article; PUT sets answers that are given as they are;
+PATCH renames files.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         self.url = urllib.parse.urlsplit(self.path)
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.url.path == "/_control":
+        if self.url.path == "/v2/_control":
             with self.state.lock:
                 self.control()
         elif not self.give_canned():
@@ -171,7 +172,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, status: int, data: bytes, headers: dict[str, str], *, length: bool = True) -> None:
         entry = {"method": self.command, "path": self.url.path, "status": status, "bytes": 0}
-        if self.url.path != "/_control":
+        if self.url.path != "/v2/_control":
             self.state.requests.append(entry)
         self.send_response(status)
         for name, value in headers.items():
@@ -242,6 +243,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer({})
         elif self.command == "PUT":
             state.canned = json.loads(self.body)
+            self.answer({})
+        elif self.command == "PATCH":
+            wanted = json.loads(self.body)
+            for article in state.articles.values():
+                for file in article.files.values():
+                    file.name = wanted["new"] if file.name == wanted["old"] else file.name
             self.answer({})
         else:
             state.requests.clear()
