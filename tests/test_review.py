@@ -1,4 +1,4 @@
-"""Rules that a review of the whole found without a test: what is owed across renames, listings and crashes."""
+"""Rules that a review found without a test: what is owed across renames, listings and crashes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_write_that_lasts_past_the_grace_of_an_older_rename(tmp_path: Pa
 async def test_a_rename_is_newer_than_what_it_replaces_also_after_a_crash(
     tmp_path: Path, clock: MockClock
 ) -> None:
-    """N6: ``mv f g`` while both are on their way, f saved first: g is what f was, whenever the crash comes."""
+    """N6: ``mv f g`` while both are on their way, f saved first: g is what f was, at any crash."""
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox, close_timeout=1) as (w, article):
             w.wire.hold("PUT", "/upload/")
@@ -127,7 +127,7 @@ async def test_an_empty_file_that_was_replaced_does_not_come_back(tmp_path: Path
 
 @pytest.mark.parametrize("before", ["missing", "stored", "empty"])
 async def test_what_is_owed_is_shown_and_stored(tmp_path: Path, clock: MockClock, before: str) -> None:
-    """N4: after a crash the file reads as it was closed, before and after it is stored; one file in the end."""
+    """N4: after a crash the file reads as it was closed, stored or not; one file in the end."""
     async with owed_after_a_crash(tmp_path, before=before) as (w, article):
         gate = w.wire.hold("PUT", "/upload/")
         assert await w.ls(A) == ["f"]
@@ -204,7 +204,7 @@ async def test_an_owed_file_whose_bytes_are_gone_does_not_hide_the_article(
 
 async def test_a_third_save_while_the_first_is_taken_back(tmp_path: Path, clock: MockClock) -> None:
     """N5: when its close returns, the journal has it, not an older content."""
-    async with open_article(tmp_path, close_timeout=1) as (w, article):
+    async with open_article(tmp_path, close_timeout=1) as (w, _article):
         w.wire.hold("PUT", "/upload/")
         await w.save(f"{A}/f", OLD)
         gate = w.wire.hold("DELETE", FILE)
@@ -212,8 +212,48 @@ async def test_a_third_save_while_the_first_is_taken_back(tmp_path: Path, clock:
             nursery.start_soon(w.save, f"{A}/f", b"second")
             await gate.reached.wait()
             nursery.start_soon(w.save, f"{A}/f", NEW)
-            await trio.sleep(0.5)
+            await trio.sleep(3)
             gate.open()
+        md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
+        assert [row.md5 for row in w.journal.rows()] == [md5]
+
+
+async def test_a_rename_does_not_journal_what_is_still_being_written(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    """N13: f = NEW is on its way, and is being written anew when it is renamed: NEW is owed until close."""
+    async with open_article(tmp_path, close_timeout=1) as (w, article):
+        puts = w.wire.hold("PUT", "/upload/")
+        await w.save(f"{A}/f", NEW)
+        handle = await w.open(f"{A}/f", 1)
+        await w.files.write(handle, 0, b"half")
+        await w.rename(f"{A}/f", f"{A}/g")
+        await trio.sleep(20)
+        md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
+        assert [(row.name, row.md5) for row in w.journal.rows()] == [("g", md5)]
+        puts.open()
+        await w.files.write(handle, 4, b"whole")
+        await w.close(handle)
+        await w.settled()
+        assert w.remote(article) == {"g": "available"}
+        assert w.content(article, "g") == b"halfwhole" + NEW[9:]
+
+
+async def test_an_older_upload_that_is_taken_back_does_not_journal_what_is_still_being_written(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    """N13: reopened after its second close: the second content is owed until the third is closed."""
+    async with open_article(tmp_path, close_timeout=1) as (w, _article):
+        w.wire.hold("PUT", "/upload/")
+        await w.save(f"{A}/f", OLD)
+        gate = w.wire.hold("DELETE", FILE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.save, f"{A}/f", NEW)
+            await gate.reached.wait()
+            handle = await w.open(f"{A}/f", 1)
+            await w.files.write(handle, 0, b"half")
+            gate.open()
+        await trio.sleep(20)
         md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
         assert [row.md5 for row in w.journal.rows()] == [md5]
 
