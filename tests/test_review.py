@@ -175,6 +175,7 @@ async def test_unlink_while_what_is_owed_is_announced(tmp_path: Path, clock: Moc
     async with owed_after_a_crash(tmp_path, before="missing") as (w, article):
         gate = w.wire.hold("POST", INITIATE, carried_out=True)
         await gate.reached.wait()
+        assert "f" in await w.ls(A)
         await w.unlink(f"{A}/f")
         await trio.sleep(1)
         gate.open()
