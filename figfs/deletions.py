@@ -92,7 +92,8 @@ class Deletions:
         self.on_progress()
 
     def hurry(self) -> None:
-        """The grace of all is over."""
+        """The mount ends: the grace of all is over, and nobody reads any more, heard of or not."""
+        self._readers.clear()
         for doomed in self._doomed.values():
             doomed.due = -math.inf
         self._wake.set()
@@ -104,9 +105,10 @@ class Deletions:
         self._readers[file_id] = self._readers.get(file_id, 0) + 1
 
     def reading_ended(self, file_id: Id) -> None:
-        self._readers[file_id] -= 1
-        if not self._readers[file_id]:
-            del self._readers[file_id]
+        left = self._readers.get(file_id, 0) - 1
+        if left > 0:
+            self._readers[file_id] = left
+        elif self._readers.pop(file_id, None) is not None:
             self._wake.set()
 
     def is_read(self, file_id: Id) -> bool:

@@ -222,7 +222,7 @@ class FileSystem:
         node = self._tree.node(inode)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "not a file")
-        if node.parent is None and self._settler.known(node) is None:
+        if node.vanished or (node.parent is None and self._settler.known(node) is None):
             raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
         if node.stored is not None and node.local_size is None and not node.stored.file.size_known:
             raise OSError(errno.EIO, "the server does not say how large it is")

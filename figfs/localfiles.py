@@ -19,6 +19,8 @@ class LocalFile:
 
     node: FileNode
     handles: int = 0
+    #: Handles that have written.
+    writers: int = 0
     #: None: all bytes are Figshare's.
     spool: SpoolFile | None = None
     #: ``spool`` belongs to a row of the journal: copy it before writing.
@@ -27,6 +29,8 @@ class LocalFile:
     retired: list[tuple[SpoolFile, bool]] = dataclasses.field(default_factory=list)
     #: Counts changes of content.
     changes: int = 0
+    #: ``changes`` as of the last close: what came after is half of something.
+    closed_changes: int = 0
     #: ``changes`` as of the content that is journaled, stored, or given up.
     settled_changes: int = 0
     #: Trio's clock at the last change of content or name.
@@ -34,6 +38,8 @@ class LocalFile:
     #: The row that is carried out, and the scope around that.
     upload: Upload | None = None
     scope: trio.CancelScope | None = None
+    #: Somebody else carries the row out until this is set (``resuming.py``).
+    free: trio.Event | None = None
     #: Settling was asked for.
     wanted: bool = False
     #: Set when the settling that runs has ended; None: none runs.
@@ -50,6 +56,10 @@ class LocalFile:
     @property
     def dirty(self) -> bool:
         return self.changes != self.settled_changes
+
+    @property
+    def being_written(self) -> bool:
+        return self.changes != self.closed_changes
 
     def retire(self, *, delete: bool) -> None:
         """Have no spool file any more; it is closed with the last handle."""

@@ -46,6 +46,7 @@ class Handle:
     stored: File | None = None
     reader: Reader | None = None
     wrote: bool = False
+    local: bool = False  #: it has read or written bytes that Figshare does not have
 
 
 class OpenFiles:
@@ -117,9 +118,18 @@ class OpenFiles:
             file.error = None
         number = self._new_handle(file, pid)
         if flags & os.O_TRUNC and node.size:
-            self._start_over(file)
-            self._handles[number].wrote = True
+            try:
+                self._start_over(file)
+            except OSError:
+                self.release(number)
+                raise
+            self._note_written(self._handles[number])
         return number
+
+    @staticmethod
+    def _note_written(handle: Handle) -> None:
+        handle.file.writers += not handle.wrote
+        handle.wrote = True
 
     def _new_handle(self, file: LocalFile, pid: int) -> int:
         number = next(self._numbers)
@@ -144,15 +154,16 @@ class OpenFiles:
         handle = self._handles.pop(number)
         file = handle.file
         file.handles -= 1
+        file.writers -= handle.wrote
         if handle.stored is not None:
             self._deletions.reading_ended(handle.stored.id)
         if file.error is not None:
             if file.dirty and not file.handles:
                 self.settler.discard(file)
-        elif file.dirty and (handle.wrote or not file.handles):
-            self.settler.settle(file)
+        elif file.dirty and (not file.handles or (handle.wrote and not file.writers)):
+            self.settler.settle(file, closed=True)
         elif file.node.local_size == 0 and not file.handles:
-            self.settler.settle(file)  # an empty file is kept, by its name
+            self.settler.settle(file, closed=True)  # an empty file is kept, by its name
         self.settler.tidy(file)
 
     # -- reading ------------------------------------------------------------
@@ -161,7 +172,10 @@ class OpenFiles:
         """Bytes at ``offset``, at most ``size``, fewer only at the end of the file."""
         handle = self._handles[number]
         if handle.file.spool is not None:
+            handle.local = True
             return await handle.file.spool.read(offset, size)
+        if handle.file.error is not None and (handle.local or handle.reader is None):
+            raise copy.copy(handle.file.error)  # never the end, or another version, in the middle of a file
         if handle.reader is None:
             return b""
         return await handle.reader.read(offset, size)
@@ -181,10 +195,10 @@ class OpenFiles:
             written = spool.write(offset, data)
         except OSError as exc:
             file.error = exc
-            handle.wrote = True
+            self._note_written(handle)
             file.changes += 1  # what is there now is half of something: it must not be taken for the file
             raise
-        handle.wrote = True
+        self._note_written(handle)
         self._changed(file, spool)
         return written
 
@@ -200,10 +214,10 @@ class OpenFiles:
                 spool = await self._writable(file)
                 spool.truncate(size)
                 self._changed(file, spool)
-        if number is not None:
-            self._handles[number].wrote = self._handles[number].wrote or file.dirty
+        if number is not None and file.dirty:
+            self._note_written(self._handles[number])
         elif file.dirty and not file.handles:
-            self.settler.settle(file)
+            self.settler.settle(file, closed=True)
         self.settler.tidy(file)
 
     def _check_size(self, size: int) -> None:
@@ -289,7 +303,7 @@ class OpenFiles:
         if self._still_open(handle.pid, file.node.inode):
             return
         async with self._waiting:
-            settled = self.settler.settle(file)
+            settled = self.settler.settle(file, closed=True)
             await file.journaled.wait()
             with trio.move_on_after(self._close_timeout):
                 await settled.wait()

@@ -59,6 +59,8 @@ class Renaming:
             self._tree.hide(stored.key)
             self._replaces(node, stored)
         victim.replaces.clear()
+        if victim.key.kind is Kind.PENDING:
+            self._tree.forget_saved(victim.key)
         self._tree.detach(victim)
         self._stop_upload(victim)
 

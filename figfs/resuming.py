@@ -41,6 +41,7 @@ class Job:
     scope: trio.CancelScope = dataclasses.field(default_factory=trio.CancelScope)
     file: LocalFile | None = None
     stored: bool = False
+    ended: trio.Event = dataclasses.field(default_factory=trio.Event)
 
 
 class Resumer:
@@ -103,6 +104,11 @@ class Resumer:
             older = container.children.get(name)
             if older is not None and not self._is_replaced(older, upload):
                 continue  # something else bears the name: the upload goes on unseen
+            try:
+                spool = self._settler.reopen(upload.spool_name)
+            except OSError as exc:
+                log.error("the bytes of %s cannot be read: %s", upload.name, exc)
+                continue  # the upload meets the same, and is parked
             node = self._tree.make(new_pending_key())
             assert isinstance(node, FileNode)
             node.local_size, node.mode, node.mtime_ns = upload.size, upload.mode, upload.mtime_ns
@@ -110,7 +116,7 @@ class Resumer:
             for stored in node.replaces:
                 self._tree.hide(stored.key)
             self._tree.attach(node, container, name)
-            job.file = self._settler.take_up(node, upload)
+            job.file = self._settler.take_up(node, upload, spool, job.ended)
             job.scope.cancel()
 
     def _take_the_place(self, upload: Upload, older: Upload) -> None:
@@ -143,7 +149,9 @@ class Resumer:
             with job.scope:
                 await self._carry_out(job)
             if job.file is None and job.scope.cancelled_caught:
-                await self._uploader.take_back(upload)
+                left = await self._uploader.take_back(upload)
+                if left is not None:
+                    self._deletions.add(left, upload.article_id)
                 self._uploader.forget(upload)
         except Exception as exc:
             known = isinstance(exc, FigfsError | OSError)
@@ -154,6 +162,7 @@ class Resumer:
                 self._uploader.park(upload, str(exc))
         finally:
             self._running.pop(places.of_upload(upload), None)
+            job.ended.set()
             if job.file is not None:
                 self._settler.settle(job.file)
             self._settler.made_progress()

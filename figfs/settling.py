@@ -65,7 +65,7 @@ class Settler:
     ) -> None:
         self._tree = tree
         self._overlay = overlay
-        self._reopen = reopen
+        self.reopen = reopen
         self._journal = journal
         self._uploader = uploader
         self._deletions = deletions
@@ -90,13 +90,16 @@ class Settler:
     def files(self) -> list[LocalFile]:
         return list(self._files.values())
 
-    def take_up(self, node: FileNode, upload: Upload) -> LocalFile:
+    def take_up(self, node: FileNode, upload: Upload, spool: SpoolFile, free: trio.Event) -> LocalFile:
+        """``node``, just made, is what a row from an earlier mount has to become; nothing is done before
+        ``free``.
+        """
         """``node``, which has just been made, is what a row from an earlier mount has to become. Settle it
         then.
         """
         node.changed_at = math.inf  # Figshare does not have it there yet
         file = self.local(node)
-        file.spool, file.sealed, file.upload = self._reopen(upload.spool_name), True, upload
+        file.spool, file.sealed, file.upload, file.free = spool, True, upload, free
         return file
 
     def tidy(self, file: LocalFile) -> None:
@@ -135,17 +138,19 @@ class Settler:
 
     # -- settling ------------------------------------------------------------
 
-    def settle(self, file: LocalFile) -> trio.Event:
+    def settle(self, file: LocalFile, *, closed: bool = False) -> trio.Event:
         """Start settling, unless it runs. The event is set when nothing is left to do, or it was refused.
 
-        An upload of older content that is under way is stopped: the newer one is journaled first, then takes
-        its place.
+        ``closed``: what was written up to now is whole. An upload of older content that is under way is
+        stopped
+        then: the newer one is journaled first, and takes its place.
         """
         file.wanted = True
-        if file.dirty:
-            if file.journaled.is_set():
+        if closed:
+            file.closed_changes = file.changes
+            if file.dirty and file.journaled.is_set():
                 file.journaled = trio.Event()
-            if file.scope is not None:
+            if file.dirty and file.scope is not None:
                 file.scope.cancel()
         if file.settling is None:
             file.settling = trio.Event()
@@ -154,6 +159,8 @@ class Settler:
 
     async def _settle(self, file: LocalFile, done: trio.Event) -> None:
         try:
+            if file.free is not None:
+                await file.free.wait()
             while file.wanted:
                 file.wanted = False
                 await self._settle_once(file)
@@ -185,7 +192,7 @@ class Settler:
                 await self._take_back(file.upload)  # renamed to a temporary name: its row and bytes stay
         elif node.local_size == 0:
             file.settled_changes = file.changes  # Figshare stores no empty file (quirks U17): it stays here
-            if node.stored is None:
+            if node.stored is None and naming.name_from_filename(wanted.name) == node.name:
                 path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
                 self._tree.rekey(node, empty_file_key(wanted.article_id, path))
             await self._abandon(file)
@@ -198,6 +205,7 @@ class Settler:
                 file.spool = self._overlay(node)
             node.local_size = file.spool.size
             file.changes += 1
+            file.closed_changes = file.changes
             await self._store(file, wanted)
         elif node.local_size is None and node.replaces:
             replaced, node.replaces = node.replaces, []
@@ -219,7 +227,9 @@ class Settler:
         out.
         """
         node = file.node
-        if file.upload is None or file.dirty:
+        if file.upload is None and file.being_written:
+            return  # it is settled when it is closed
+        if not file.being_written and (file.upload is None or file.dirty):
             older = file.upload
             sealed = await self._seal(file, wanted)
             if sealed:
@@ -228,16 +238,16 @@ class Settler:
                 await self._forget(older)
             if not sealed:
                 return
-            if file.dirty:  # written and closed again meanwhile: that is to be journaled first
+            if file.dirty and not file.being_written:  # closed again meanwhile: that is to be journaled first
                 file.wanted = True
                 return
-        elif places.of_upload(file.upload) != wanted:
+        elif file.upload is not None and places.of_upload(file.upload) != wanted:
             await self._take_back(file.upload)
-            if file.dirty or file.upload is None:
+            if file.upload is None or (file.dirty and not file.being_written):
                 file.wanted = True
                 return
             file.upload.article_id, file.upload.folder, file.upload.name = wanted
-            self._journal.update(file.upload)
+            self._journal.move(file.upload)
         upload = file.upload
         if upload is None:
             return  # Figshare has this very content there already
@@ -404,7 +414,7 @@ class Settler:
             return
         if not file.sealed:
             file.retire(delete=True)
-            file.spool, file.sealed = self._reopen(upload.spool_name), True
+            file.spool, file.sealed = self.reopen(upload.spool_name), True
         file.settled_changes = file.changes
         node.local_size, node.mtime_ns = upload.size, upload.mtime_ns
         node.kernel_is_stale = True
@@ -425,7 +435,7 @@ class Settler:
         node.local_size = None
         if node.stored is None:
             if node.parent is not None:
-                self._tree.detach(node)
+                self._tree.detach(node, vanished=True)
         else:
             self._tree.unhide(node.stored.key)
             self._tree.reset(node)
@@ -442,7 +452,7 @@ class Settler:
                 idle = not file.handles and trio.current_time() >= file.changed_at + HOLD_TIME
                 if idle and not file.hold_is_over and _is_held(file.node):
                     file.hold_is_over = True
-                    self.settle(file)
+                    self.settle(file, closed=True)
 
     async def drain(self, owed: Callable[[], int]) -> None:
         """For the unmount: carry out all that is owed, without grace, and return when ``owed`` says nothing
@@ -452,7 +462,7 @@ class Settler:
         for file in list(self._files.values()):
             file.hold_is_over = True
             if self._owes(file):
-                self.settle(file)
+                self.settle(file, closed=not file.handles)
         while owed():
             await self._progress.wait()
 

@@ -28,7 +28,11 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     entries = [entry for entry in contents.entries if not tree.is_hidden(entry.key, started)]
     by_folder: dict[tuple[str, ...], list[Entry]] = {(): []}
     for entry in entries:
-        by_folder.setdefault(entry.folder, []).append(entry)
+        node = tree.by_key(entry.key)
+        if node is not None and _is_local(node, started):
+            _update(tree, node, entry, named_here=True)  # it has its place by what was done here
+        else:
+            by_folder.setdefault(entry.folder, []).append(entry)
     if lister.kind is Kind.ARTICLE:
         for path in tree.attributes.folders_made(lister.key.id):
             by_folder.setdefault(naming.split_folder_path(path), [])
@@ -39,7 +43,7 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     }
     _remove_missing(tree, lister, present, set(places), started)
     for folder, group in by_folder.items():
-        _merge_directory(tree, places[folder], group, started)
+        _merge_directory(tree, places[folder], group)
     if lister.kind is Kind.ARTICLE:
         _add_empty_files(tree, lister)
 
@@ -109,14 +113,7 @@ def _is_local(node: Node, started: float) -> bool:
     return isinstance(node, FileNode) and node.local_size is not None
 
 
-def _merge_directory(tree: Tree, place: Container, entries: list[Entry], started: float) -> None:
-    remote: list[Entry] = []
-    for entry in entries:
-        node = tree.by_key(entry.key)
-        if node is not None and _is_local(node, started):
-            _update(tree, node, entry, named_here=True)
-        else:
-            remote.append(entry)
+def _merge_directory(tree: Tree, place: Container, remote: list[Entry]) -> None:
     arriving = {entry.key for entry in remote}
     names = naming.assign_names(
         [(entry.record.id, entry.base) for entry in remote],

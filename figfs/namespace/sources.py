@@ -145,4 +145,6 @@ def is_finished(file: File) -> bool:
     """Whether Figshare holds all of the file (quirks U11); a server that gives no status is believed."""
     if file.status in UNFINISHED:
         return False
+    if not file.status and file.upload_url and not file.computed_md5:
+        return False  # announced only: the URL is "" once it is completed (quirks U13)
     return file.status != "moving_to_final" or bool(file.computed_md5)

@@ -66,6 +66,19 @@ class Journal:
         with self._database:
             self._database.execute("UPDATE uploads SET body = ? WHERE row = ?", (_encode(upload), upload.row))
 
+    def move(self, upload: Upload) -> None:
+        """The upload has another name now: its row becomes the newest, in one transaction.
+
+        For of two rows for one name the newer is what the user has there.
+        """
+        with self._database:
+            self._database.execute("DELETE FROM uploads WHERE row = ?", (upload.row,))
+            cursor = self._database.execute(
+                "INSERT INTO uploads (made_at, body) VALUES (?, ?)", (time.time(), _encode(upload))
+            )
+        assert cursor.lastrowid is not None
+        upload.row = cursor.lastrowid
+
     def remove(self, upload: Upload) -> None:
         """Nothing is owed any more: Figshare has it, or the file was deleted here."""
         with self._database:
