@@ -297,6 +297,8 @@ class OpenFiles:
         """
         handle = self._handles[number]
         file = handle.file
+        if not handle.wrote and file.error is None:
+            return
         self._raise_sticky_and_drop(file)
         if not handle.wrote or (not file.dirty and file.settling is None):
             return
