@@ -80,7 +80,7 @@ def assemble(
     )
     spool = Spool(spool_directory)
     uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
-    deletions = Deletions(tree=tree, delete=uploader.delete)
+    deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
     files = OpenFiles(
         client=client,
         tree=tree,

@@ -45,10 +45,12 @@ class Deletions:
         *,
         tree: Tree,
         delete: Callable[[Id, Id], Awaitable[None]],
+        grace: float,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._tree = tree
         self._delete = delete
+        self._grace = grace
         self.on_progress = on_progress
         self._doomed: dict[Id, Doomed] = {}
         self._readers: dict[Id, int] = {}
@@ -62,8 +64,9 @@ class Deletions:
         self._doomed[file_id] = Doomed(article_id, trio.current_time())
         self._wake.set()
 
-    def unlinked(self, stored: Stored, place: Key, name: str, grace: float) -> None:
-        """Delete in ``grace`` seconds what was called ``name`` in the article or folder ``place``."""
+    def unlinked(self, stored: Stored, place: Key, name: str) -> None:
+        """Delete, after the grace, what was called ``name`` in the article or folder ``place``."""
+        grace = self._grace
         if stored.file.is_link_only:
             grace = 0.0  # as long as the link is there, Figshare takes no file into the article (quirks U19)
         due = trio.current_time() + grace

@@ -28,7 +28,7 @@ class Renaming:
 
     Args:
         nursery: the services nursery; a grace outlives the program that renamed.
-        grace: seconds for which an unlink or a rename of a stored file can be taken back at no cost.
+        grace: seconds for which a rename of a stored file can be taken back at no cost.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Renaming:
                     successor, stored
                 )  # vim: the old text, renamed away, until the new one is stored
             else:
-                self._deletions.unlinked(stored, parent.key, node.name, self._grace)
+                self._deletions.unlinked(stored, parent.key, node.name)
         if isinstance(node, FileNode):
             node.replaces.clear()
             self._stop_upload(node)

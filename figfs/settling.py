@@ -191,11 +191,7 @@ class Settler:
             elif file.upload is not None:
                 await self._take_back(file.upload)  # renamed to a temporary name: its row and bytes stay
         elif node.local_size == 0:
-            file.settled_changes = file.changes  # Figshare stores no empty file (quirks U17): it stays here
-            if node.stored is None and naming.name_from_filename(wanted.name) == node.name:
-                path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
-                self._tree.rekey(node, empty_file_key(wanted.article_id, path))
-            await self._abandon(file)
+            await self._keep_empty(file, wanted)
         elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
         elif node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over):
@@ -212,6 +208,23 @@ class Settler:
             for stored in replaced:
                 self._deletions.add(stored.file.id, stored.article_id)
         self._note_settled_name(file)
+
+    async def _keep_empty(self, file: LocalFile, wanted: Place) -> None:
+        """Figshare stores no empty file (quirks U17): it stays here, by its name.
+
+        What was unlinked to make room for it is deleted after a grace of its own; a stored file that was
+        emptied stays on Figshare until there is content to replace it with.
+        """
+        node = file.node
+        file.settled_changes = file.changes
+        if node.stored is None and node.parent is not None:
+            if naming.name_from_filename(wanted.name) == node.name:
+                path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
+                self._tree.rekey(node, empty_file_key(wanted.article_id, path))
+            for stored in node.replaces:
+                self._deletions.unlinked(stored, node.parent.key, node.name)
+            node.replaces.clear()
+        await self._abandon(file)
 
     def _note_settled_name(self, file: LocalFile) -> None:
         """Once Figshare has the file under the name shown here, listings are believed about it again."""
@@ -309,6 +322,8 @@ class Settler:
             if self.wanted(file) != wanted:
                 file.wanted = True
                 return False
+        if node.parent is not None:  # what was unlinked before this file was made, and empty for a while
+            node.replaces += self._deletions.adopt(node.parent.key, node.name)
         file.settled_changes = changes
         same = places.same_content(node, wanted, spool.size, md5)
         if same is not None:

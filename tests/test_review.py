@@ -309,3 +309,20 @@ async def test_an_open_that_fails_leaves_no_handle(tmp_path: Path, clock: MockCl
         await w.unlink(f"{A}/f")
         await all_done(w)
         assert w.remote(article) == {}
+
+
+async def test_an_unlinked_file_goes_though_an_empty_one_has_its_name(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    """R40: `rm f; touch f`: the old content does not come back; what is written later is stored once."""
+    async with open_article(tmp_path) as (w, article):
+        await w.save(f"{A}/f", OLD)
+        await w.unlink(f"{A}/f")
+        _, handle = await w.create(f"{A}/f")
+        await w.close(handle)
+        await all_done(w)
+        assert w.remote(article) == {}
+        assert "f" in await w.ls(A)
+        await w.save(f"{A}/f", NEW)
+        await all_done(w)
+        assert w.remote(article) == {"f": "available"}
