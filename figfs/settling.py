@@ -91,11 +91,9 @@ class Settler:
         return list(self._files.values())
 
     def take_up(self, node: FileNode, upload: Upload, spool: SpoolFile, free: trio.Event) -> LocalFile:
-        """``node``, just made, is what a row from an earlier mount has to become; nothing is done before
-        ``free``.
-        """
-        """``node``, which has just been made, is what a row from an earlier mount has to become. Settle it
-        then.
+        """``node``, just made, is what a row from an earlier mount has to become.
+
+        Settle it then; nothing is done before ``free`` is set.
         """
         node.changed_at = math.inf  # Figshare does not have it there yet
         file = self.local(node)
