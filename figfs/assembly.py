@@ -140,7 +140,6 @@ def assemble(
         renaming=renaming,
         containers=containers,
         resumer=resumer,
-        client=client,
         account=account,
         uid=uid,
         gid=gid,

@@ -18,8 +18,6 @@ import trio
 
 from figfs.containers import Containers
 from figfs.errors import FigfsError
-from figfs.figshare import collections
-from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
@@ -57,7 +55,6 @@ class FileSystem:
     def __init__(
         self,
         *,
-        client: Client,
         tree: Tree,
         listings: Listings,
         files: OpenFiles,
@@ -71,7 +68,6 @@ class FileSystem:
         umask: int,
         now_ns: Callable[[], int],
     ) -> None:
-        self._client = client
         self._tree = tree
         self._listings = listings
         self.files = files
@@ -236,19 +232,11 @@ class FileSystem:
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
         if node.key.kind is Kind.MEMBER:
-            await self._remove_member(self._tree.container(parent), node)
+            await self._containers.remove_member(self._tree.container(parent), node)
             return
         assert isinstance(node, FileNode | LinkNode)
         self._containers.keep_folder(node.parent)
         self._renaming.unlink(node)
-
-    async def _remove_member(self, collection: Container, node: Node) -> None:
-        """The article leaves the collection; nothing of the article is touched."""
-        text = str(node.key.id).split("/", 1)[1]
-        number = naming.id_from_name(text)
-        await collections.remove_article(self._client, collection.key.id, text if number is None else number)
-        self._tree.gone(node.key)
-        self._tree.detach(node)
 
     def _child(self, parent: int, raw_name: bytes) -> Node:
         name = naming.check_name(raw_name)

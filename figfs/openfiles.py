@@ -300,7 +300,7 @@ class OpenFiles:
         if not handle.wrote and file.error is None:
             return
         self._raise_sticky_and_drop(file)
-        if not handle.wrote or (not file.dirty and file.settling is None):
+        if not file.dirty and file.settling is None:
             return
         if self._still_open(handle.pid, file.node.inode):
             return

@@ -192,7 +192,7 @@ class Settler:
             await self._keep_empty(file, wanted)
         elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
-        elif node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over):
+        elif places.is_misplaced(node, hold_is_over=file.hold_is_over):
             # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old
             # one goes.
             if file.spool is None:
@@ -201,7 +201,7 @@ class Settler:
             file.changes += 1
             file.closed_changes = file.changes
             await self._store(file, wanted)
-        elif node.local_size is None and node.replaces:
+        elif node.replaces:
             replaced, node.replaces = node.replaces, []
             for stored in replaced:
                 self._deletions.add(stored.file.id, stored.article_id)

@@ -89,7 +89,6 @@ class Node:
     )
 
     file_type = stat.S_IFREG
-    default_mode = 0o644
 
     def __init__(self, key: Key, inode: int) -> None:
         self.key = key
@@ -131,7 +130,6 @@ class Container(Node):
     __slots__ = ("children", "local", "made", "record", "status")
 
     file_type = stat.S_IFDIR
-    default_mode = 0o755
 
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
@@ -222,7 +220,6 @@ class LinkNode(Node):
     __slots__ = ("stored", "target")
 
     file_type = stat.S_IFLNK
-    default_mode = 0o777
 
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
