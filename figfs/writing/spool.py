@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 
 from figfs.errors import BadAnswer
+from figfs.intervals import Intervals
 
 #: Bytes of [start, end) of the stored file under an overlay.
 ReadBase = Callable[[int, int], Awaitable[bytes]]
@@ -25,45 +26,6 @@ ReadBase = Callable[[int, int], Awaitable[bytes]]
 CHUNK = (
     1 << 20
 )  # large enough that a call costs little beside the copying, small enough not to stall the loop
-
-
-class Intervals:
-    """A set of offsets, kept as sorted, disjoint, non-touching [start, end) pairs."""
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple[int, int]] = []
-
-    def add(self, start: int, end: int) -> None:
-        if start >= end:
-            return
-        pairs = self._pairs
-        if pairs and pairs[-1][0] <= start <= pairs[-1][1]:  # sequential writing, the usual case
-            pairs[-1] = (pairs[-1][0], max(pairs[-1][1], end))
-            return
-        kept: list[tuple[int, int]] = []
-        for low, high in pairs:
-            if high < start or low > end:
-                kept.append((low, high))
-            else:
-                start, end = min(start, low), max(end, high)
-        kept.append((start, end))
-        kept.sort()
-        self._pairs = kept
-
-    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The parts of [start, end) that are not in the set, in order."""
-        gaps: list[tuple[int, int]] = []
-        for low, high in self._pairs:
-            if high <= start:
-                continue
-            if low >= end:
-                break
-            if low > start:
-                gaps.append((start, low))
-            start = max(start, high)
-        if start < end:
-            gaps.append((start, end))
-        return gaps
 
 
 class SpoolFile:

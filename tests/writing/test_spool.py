@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from figfs.errors import BadAnswer, Unreachable
-from figfs.writing.spool import CHUNK, Intervals, Spool, SpoolFile, read_chunks
+from figfs.writing.spool import CHUNK, Spool, SpoolFile, read_chunks
 
 BASE = bytes(range(1, 61))
 any_number_of_times = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-pairs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=15)
 
 
 def base_of(content: bytes) -> Callable[[int, int], Awaitable[bytes]]:
@@ -40,24 +37,6 @@ def opened() -> Iterator[list[SpoolFile]]:
     yield files
     for file in files:
         file.close(delete=True)
-
-
-# ---- intervals ------------------------------------------------------------
-
-
-@given(pairs, st.integers(0, 40), st.integers(0, 40))
-def test_intervals_are_a_set_of_offsets(added: list[tuple[int, int]], start: int, end: int) -> None:
-    """What is missing of a range is what was never added, in order, in pairs that do not touch."""
-    intervals, model = Intervals(), set[int]()
-    for low, high in added:
-        intervals.add(low, high)
-        model |= set(range(low, high))
-    missing = intervals.missing(start, end)
-    assert [offset for low, high in missing for offset in range(low, high)] == [
-        offset for offset in range(start, end) if offset not in model
-    ]
-    assert all(low < high for low, high in missing)
-    assert all(before[1] < after[0] for before, after in itertools.pairwise(missing))
 
 
 # ---- overlay ------------------------------------------------------------
