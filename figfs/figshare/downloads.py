@@ -16,6 +16,7 @@ import logging
 import random
 import re
 import urllib.parse
+from collections.abc import Awaitable, Callable
 
 import httpx
 import trio
@@ -24,23 +25,50 @@ from figfs.errors import BadAnswer, Changed, Invalid, RemoteError
 from figfs.figshare.client import PATIENCE, Client, segment
 from figfs.figshare.records import File
 from figfs.figshare.retry import Failure, Verdict, classify, wait_time
-from figfs.figshare.wire import SILENCE_TIMEOUT, Failed, is_loopback, origin
+from figfs.figshare.wire import SILENCE_TIMEOUT, Failed, Progress, Receive, is_loopback, origin
 
 log = logging.getLogger(__name__)
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PIECE = 1 << 20  #: bytes of what is offered to ``Spare`` at once
 SMALL = 1 << 16  #: bytes of a redirect's body worth reading to keep the connection
 
 
-async def fetch_range(client: Client, file: File, start: int, end: int) -> bytes:
-    """Exactly the bytes from ``start`` up to, not including, ``end`` of a file that Figshare holds.
+#: ``await spare(offset, chunk)``: bytes of the file that came along; valid during the call only. Returns
+#: whether more are wanted.
+Spare = Callable[[int, bytes | memoryview], Awaitable[bool]]
+
+
+async def fetch_into(
+    client: Client,
+    file: File,
+    start: int,
+    end: int,
+    buffer: memoryview,
+    *,
+    progress: Progress | None = None,
+    spare: Spare | None = None,
+) -> None:
+    """Fill ``buffer`` with the bytes from ``start`` up to, not including, ``end`` of a file on Figshare.
+
+    ``buffer`` is writable and ``end - start`` bytes long. ``progress(n)`` is called in the loop, ``n``
+    growing: the first ``n`` bytes are there and final, whatever happens afterwards. The rest of the buffer
+    may hold anything until they are.
+
+    ``spare``: where a server answers with the whole file, the bytes outside of the range are offered to it,
+    in order, in pieces that end at multiples of ``PIECE``, instead of being thrown away. It may wait. After
+    it has returned False nothing more is offered, and the answer is dropped when the range is full. As long
+    as it returns True the answer is read to the end of the file; this function returns only then, though
+    ``progress`` has told that the range is full; trouble with the rest is no error. What is offered is as
+    right as the server is, which may be an older answer than the one that fills the range.
 
     Repeated on both routes until the caller's deadline, or for about 25 s without any progress. Raises
     ``Changed`` when the file is gone or has another size, ``Unauthorized`` when the token is not valid any
     more, ``Unreachable``, ``TooSlow``, ``RateLimited``, ``ServerError``, and ``BadAnswer`` for everything
     else, a 403 included: Figshare's edge answers it in bad phases, for public files as well (quirks D3). A
-    linked file is ``Invalid``: nothing is sent to its URL. When cancelled, nothing is left in flight.
+    linked file is ``Invalid``: nothing is sent to its URL. When cancelled, nothing is left in flight and
+    nothing writes to ``buffer`` any more.
     """
     if file.is_link_only:
         raise Invalid(f"file {file.id} is a link: Figshare does not hold its bytes")
@@ -48,9 +76,17 @@ async def fetch_range(client: Client, file: File, start: int, end: int) -> bytes
         raise BadAnswer(f"file {file.id} has no known size")
     if not 0 <= start <= end <= file.size:
         raise ValueError(f"no range of a file of {file.size} bytes: {start} to {end}")
-    if start == end:
-        return b""
-    return await _Download(client, file, start, end).run()
+    if len(buffer) != end - start:
+        raise ValueError(f"a buffer of {len(buffer)} bytes for {end - start}")
+    if start < end:
+        await _Download(client, file, start, end, buffer, progress, spare).run()
+
+
+async def fetch_range(client: Client, file: File, start: int, end: int) -> bytes:
+    """Exactly these bytes of a file, in one piece; raises what ``fetch_into`` does."""
+    data = bytearray(max(0, end - start))
+    await fetch_into(client, file, start, end, memoryview(data))
+    return bytes(data)
 
 
 def routes(client: Client, file: File) -> list[str]:
@@ -63,33 +99,45 @@ def routes(client: Client, file: File) -> list[str]:
 
 
 class _Download:
-    """One range on its way. ``_got`` only ever holds bytes that are known to be at their place."""
+    """One range on its way. The first ``_got`` bytes of the buffer are known to be at their place."""
 
-    def __init__(self, client: Client, file: File, start: int, end: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        file: File,
+        start: int,
+        end: int,
+        buffer: memoryview,
+        progress: Progress | None,
+        spare: Spare | None,
+    ) -> None:
         self._client = client
         self._file = file
         self._start = start
         self._end = end
-        self._got = bytearray()
+        self._buffer = buffer
+        self._progress = progress
+        self._spare = spare
+        self._got = 0
         self._what = f"download of file {file.id}"
 
-    async def run(self) -> bytes:
+    async def run(self) -> None:
         urls = routes(self._client, self._file)
         give_up_at = trio.current_effective_deadline()
         rounds = 0
         for attempt in itertools.count(1):
-            before = len(self._got)
+            before = self._got
             failures: list[Failed] = []
             for url in urls:
                 try:
                     await self._follow(url)
-                    return bytes(self._got)
+                    return
                 except Failed as failed:
-                    if len(self._got) == self._end - self._start:
-                        return bytes(self._got)  # the connection broke after the last byte
+                    if self._start + self._got == self._end:
+                        return  # the connection broke after the last byte
                     log.debug("%s", failed.error)
                     failures.append(failed)
-            progress = len(self._got) > before
+            progress = self._got > before
             rounds = 1 if progress else rounds + 1
             now = trio.current_time()
             if attempt == 1 or progress:
@@ -115,7 +163,7 @@ class _Download:
 
     async def _follow_once(self, url: str) -> None:
         headers = {
-            "Range": f"bytes={self._start + len(self._got)}-{self._end - 1}",
+            "Range": f"bytes={self._start + self._got}-{self._end - 1}",
             "Accept-Encoding": "identity",
         }
         for hop in range(MOST_REDIRECTS + 1):
@@ -167,53 +215,86 @@ class _Download:
             raise self._bad("a part without a usable Content-Range", status=206)
         if sent.total is not None and sent.total != self._file.size:
             raise Changed(f"{self._what}: has {sent.total} bytes now, not {self._file.size}", status=206)
-        if sent.start != self._start + len(self._got) or not sent.start < sent.end <= self._end:
+        if sent.start != self._start + self._got or not sent.start < sent.end <= self._end:
             raise self._bad("another part than was asked for", status=206)
         if sent.total is None:
             self._check_type(response)
-        await self._take(response, skip=0, most=sent.end - sent.start, excess=True)
+        length, most = _length(response), sent.end - sent.start
+        if length is not None and length > most:
+            raise self._bad("more bytes than announced", status=206)
+        async with self._client.wire.receiving(response, what=self._what) as receive:
+            await self._take(receive, most, sure=length is not None, excess=True)
 
     async def _receive_whole(self, response: httpx.Response) -> None:
-        """A 200, although a range was asked for (D9): skip what comes before it, leave what comes after."""
-        length = _number(response.headers.get("content-length"))
+        """A 200, although a range was asked for (D9): take the range, offer what is around it."""
+        length = _length(response)
         if length is not None and length != self._file.size:
             raise self._bad(f"{length} bytes, expected {self._file.size}", status=200)
         self._check_type(response)
-        at = self._start + len(self._got)
-        await self._take(response, skip=at, most=self._end - at, excess=self._end == self._file.size)
+        at = self._start + self._got
+        async with self._client.wire.receiving(response, what=self._what) as receive:
+            wanted = await self._pass(receive, 0, self._start, offer=self._spare is not None)
+            await self._pass(receive, self._start, at, offer=False)
+            excess = self._end == self._file.size
+            await self._take(receive, self._end - at, sure=length is not None, excess=excess)
+            if wanted:
+                await self._pass(receive, self._end, self._file.size, offer=True, needed=False)
 
-    async def _take(self, response: httpx.Response, *, skip: int, most: int, excess: bool) -> None:
-        """Append ``most`` bytes of the body after ``skip``. ``excess``: there must not be any more.
+    async def _take(self, receive: Receive, most: int, *, sure: bool, excess: bool) -> None:
+        """The next ``most`` bytes of a body are the next ones of the range. Raises ``Failed`` if it is not
+        full.
 
-        Raises ``Failed`` when there are more, taking none, or fewer, keeping them.
+        ``sure``: the head has told that the body has no more. If not, and there must not be any more
+        (``excess``), a body that is longer is worth nothing, so that none of it is told before its end.
         """
-        before = len(self._got)
-        to_skip = skip
+        before, came = self._got, 0
+
+        def count(received: int) -> None:
+            nonlocal came
+            came = received
+            if sure:
+                self._tell(before + came)
+
         too_long = False
-
-        def take(chunk: bytes) -> bool:
-            nonlocal to_skip, too_long
-            if to_skip:
-                skipped = min(to_skip, len(chunk))
-                to_skip -= skipped
-                chunk = chunk[skipped:]
-            room = before + most - len(self._got)
-            too_long = len(chunk) > room
-            self._got += chunk[:room]
-            return not too_long and (excess or len(self._got) < before + most)
-
         try:
-            # The bytes as they come: an object that is stored compressed is the file.
-            await self._client.wire.feed(response.aiter_raw(), take)
-        finally:
-            if too_long and excess:
-                del self._got[before:]
-        if too_long and excess:
-            raise self._bad("more bytes than announced", status=response.status_code)
-        if self._start + len(self._got) < self._end:
+            await receive(self._buffer[before : before + most], count)
+            if excess and not sure and came == most:
+                too_long = await receive(memoryview(bytearray(1))) > 0
+        except Failed:
+            self._tell(before + came)  # a connection that broke says nothing against what came
+            raise
+        if too_long:
+            raise self._bad("more bytes than announced")
+        self._tell(before + came)
+        if self._start + self._got < self._end:
             # With some progress it is worth going on; a body that is empty will be so again.
-            outcome = Failure.LOST if len(self._got) > before else Failure.GARBLED
+            outcome = Failure.LOST if self._got > before else Failure.GARBLED
             raise Failed(outcome, BadAnswer(f"{self._what}: the answer ended early"))
+
+    async def _pass(
+        self, receive: Receive, start: int, end: int, *, offer: bool, needed: bool = True
+    ) -> bool:
+        """The next bytes of a body are those of the file from ``start`` to ``end``, which is not our range.
+
+        ``offer`` them to ``spare``; returns whether it wants more. ``needed``: our own come after them.
+        """
+        piece = memoryview(bytearray(min(PIECE, end - start)))
+        at = start
+        while at < end and (offer or needed):
+            size = min(PIECE - at % PIECE, end - at)
+            came = await receive(piece[:size])
+            if came < size:
+                raise Failed(Failure.GARBLED, BadAnswer(f"{self._what}: the answer ended early"))
+            if offer and self._spare is not None:
+                offer = await self._spare(at, piece[:size])
+            at += size
+        return offer
+
+    def _tell(self, got: int) -> None:
+        if got > self._got:
+            self._got = got
+            if self._progress is not None:
+                self._progress(got)
 
     def _check_type(self, response: httpx.Response) -> None:
         """An HTML page in place of a file that is none is an error page, whatever its status."""
@@ -283,6 +364,13 @@ def _content_range(response: httpx.Response) -> _ContentRange | None:
         return None
     first, last, total = (None if text is None else int(text) for text in match.groups())
     return _ContentRange(first, None if last is None else last + 1, total)
+
+
+def _length(response: httpx.Response) -> int | None:
+    """How long the body is, where the head says so and the connection keeps to it."""
+    if "transfer-encoding" in response.headers:
+        return None
+    return _number(response.headers.get("content-length"))
 
 
 def _number(text: str | None) -> int | None:

@@ -11,6 +11,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Protocol
 
 import httpx
 import trio
@@ -29,6 +30,18 @@ TRY_TIMEOUT = 60.0  #: for one try of an API request, from its first byte to its
 CLOSE_TIMEOUT = 5.0  #: for closing a connection, when nothing may interrupt it
 
 LARGEST_ANSWER = 64 << 20  #: bytes; a page of 1000 articles has about two million
+
+
+#: Called in the loop with a growing number: so many bytes at the start of a buffer are there.
+Progress = Callable[[int], None]
+
+
+class Receive(Protocol):
+    """Receives the next bytes of a body into a buffer; see ``Wire.receiving``."""
+
+    async def __call__(
+        self, buffer: memoryview, progress: Progress | None = None, *, silence: float = SILENCE_TIMEOUT
+    ) -> int: ...
 
 
 class Failed(Exception):
@@ -149,6 +162,55 @@ class Wire:
                 if not scope.cancel_called and not take(chunk):
                     scope.cancel()
 
+    @contextlib.asynccontextmanager
+    async def receiving(self, response: httpx.Response, *, what: str) -> AsyncIterator[Receive]:
+        """Yield the function that receives the body of ``response`` as it is on the wire, nothing decoded.
+
+        ``await receive(buffer, progress, silence=…)`` fills ``buffer`` with the next bytes of the body and
+        returns how many: fewer than its length only where the body ends. It may be called again, for the
+        bytes after these. ``progress`` is told how many are there already. Raises ``Failed`` when the
+        connection breaks or brings no byte for ``silence`` seconds; what ``progress`` was told of is there.
+        """
+        direct = response.extensions.get("receive_into")
+        chunks = None if direct is not None else response.aiter_raw()
+        rest = memoryview(b"")
+
+        async def receive(
+            buffer: memoryview, progress: Progress | None = None, *, silence: float = SILENCE_TIMEOUT
+        ) -> int:
+            nonlocal rest
+            told = 0
+
+            def tell(filled: int) -> None:
+                nonlocal told
+                self.bytes_down += filled - told
+                told = filled
+                if progress is not None:
+                    progress(filled)
+
+            with _translated(what):
+                if direct is not None:
+                    return int(await direct(buffer, tell, silence=silence))
+                while told < len(buffer):
+                    if not rest:
+                        assert chunks is not None
+                        with trio.move_on_after(silence) as scope:
+                            rest = memoryview(await anext(chunks, b""))
+                        if scope.cancelled_caught:
+                            raise httpx.ReadTimeout(f"no byte for {silence:.1f} s")
+                        if not rest:
+                            break
+                    piece, rest = rest[: len(buffer) - told], rest[len(buffer) - told :]
+                    buffer[told : told + len(piece)] = piece
+                    tell(told + len(piece))
+                return told
+
+        try:
+            yield receive
+        finally:
+            if chunks is not None:
+                await _unwind(chunks)
+
     async def refused(self, response: httpx.Response, *, what: str, hide: str = "") -> Failed:
         """The failure that an answer with an error status means; reads its body.
 
@@ -164,6 +226,17 @@ class Wire:
         error = refusal(response.status_code, body, what=what, secrets=secrets)
         wait = retry_after_seconds(response.headers.get("retry-after"), date=response.headers.get("date"))
         return Failed(response.status_code, error, retry_after=wait)
+
+
+async def _unwind(chunks: AsyncIterator[bytes]) -> None:
+    """End the reading of a body that is not wanted to its end."""
+    # httpx's generators, five deep, would be left to the garbage collector, which closes them at some other
+    # time and with a warning. Cancelled at their next read they unwind here and now.
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        with contextlib.suppress(httpx.HTTPError):
+            async for _ in chunks:
+                pass
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
