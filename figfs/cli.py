@@ -105,9 +105,20 @@ def _default(option: options.Option) -> str:
     default = {field.name: field.default for field in dataclasses.fields(Settings)}.get(option.field)
     if option.name == "umask":
         return f"  [default: {default:03o}]"
+    if option.metavar == "SIZE" and isinstance(default, int):
+        return f"  [default: {size_text(default)}]"
     if isinstance(default, float):
         return f"  [default: {default:g}]"
     return f"  [default: {default}]" if isinstance(default, str) else ""
+
+
+def size_text(size: int) -> str:
+    """A size as ``options.read_size`` takes it: the largest unit that leaves it whole."""
+    for unit in "TGMK":
+        one = 1024 ** (" KMGT".index(unit))
+        if size and size % one == 0:
+            return f"{size // one}{unit}"
+    return str(size)
 
 
 @cli.command("mount", short_help="Mount the account on a directory.")
@@ -134,8 +145,9 @@ def mount_command(
 ) -> int:
     """Mount the account on MOUNTPOINT, an empty directory, until it is unmounted.
 
-    SOURCE is what the mount table is to show, as in fstab. A TIME is in seconds, or such as 2m. Every option
-    can also be given by -o, as FIGFS_NAME in the environment, and in config.toml; the first of these counts.
+    SOURCE is what the mount table is to show, as in fstab. A TIME is in seconds, or such as 2m; a SIZE is
+    in bytes, or such as 500M or 10G (powers of 1024). Every option can also be given by -o, as FIGFS_NAME in
+    the environment, and in config.toml; the first of these counts.
     """
     if not 1 <= len(places) <= 2:
         raise click.UsageError("name one MOUNTPOINT, with a SOURCE before it if you like")

@@ -24,6 +24,8 @@ from figfs.errors import ConfigurationError
 from figfs.settings import DEFAULT_API, Settings, config_dir, find_token
 
 LOG_LEVELS = ("error", "warning", "info", "debug")
+VERIFY = ("end", "open", "background")
+SMALLEST_SIZE = 16 << 20  # bytes; less is a unit forgotten, usually, and too little to work with
 LONGEST_TIME = 24 * 3600.0  # a time beyond a day is a slip of the pen (milliseconds, usually)
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -54,6 +56,31 @@ def _deadline(text: str) -> float:
     if seconds < 1:
         raise ValueError(f"{text!r} is less than a second: no request would ever finish")
     return seconds
+
+
+def read_size(text: str) -> int:
+    """Bytes of ``500M``, ``10G``, ``1.5 TiB`` or a plain number: powers of 1024, as du, rclone and dd count.
+
+    ``ValueError`` for anything else.
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 500M, 10G or 0")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _memory(text: str) -> int:
+    size = read_size(text)
+    if size < SMALLEST_SIZE:
+        raise ValueError(f"{text!r} is less than 16M")
+    return size
+
+
+def _cache_size(text: str) -> int:
+    size = read_size(text)
+    if 0 < size < SMALLEST_SIZE:
+        raise ValueError(f"{text!r} is less than 16M; 0 is no disk cache at all")
+    return size
 
 
 def _rate(text: str) -> float:
@@ -132,10 +159,13 @@ def _fsname(text: str) -> str:
     return text
 
 
-def _level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"{text!r} is none of {', '.join(LOG_LEVELS)}")
-    return text.lower()
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text.lower()
+
+    return read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +184,23 @@ OPTIONS: tuple[Option, ...] = (
     Option("token-file", _path, "File that holds the personal token.", "FILE"),
     Option("state-dir", _path, "Where uploads that are owed are kept.", "DIR", "state_dir"),
     Option("cache-dir", _path, "Where downloaded data is kept.", "DIR", "cache_dir"),
+    Option(
+        "cache-size",
+        _cache_size,
+        "Space for downloaded data on disk; 0: none.  [default: 10G or a tenth of the free disk, the less]",
+        "SIZE",
+        "cache_size",
+    ),
+    Option("cache-min-free", read_size, "Free disk space left alone.", "SIZE", "cache_min_free"),
+    Option("memory", _memory, "Downloaded data in memory, at most.", "SIZE", "memory"),
+    Option(
+        "verify",
+        _one_of(*VERIFY),
+        "When the MD5 of a file is checked: end (once all is read), open (before the first byte), "
+        "background (fetch the rest of what was opened).",
+        "WHEN",
+        "verify",
+    ),
     Option("api-rate", _rate, "API requests a second, sustained; 0: no pacing.", "N", "api_rate"),
     Option(
         "close-timeout",
@@ -173,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("umask", _umask, "Permissions to take away, octal.", "MASK", "umask"),
     Option("fsname", _fsname, "What the mount table shows as the source.", "NAME", "fsname"),
     Option("log-file", _path, "Write the log to this file.", "FILE"),
-    Option("log-level", _level, f"How much is logged: {', '.join(LOG_LEVELS)}.", "LEVEL"),
+    Option("log-level", _one_of(*LOG_LEVELS), f"How much is logged: {', '.join(LOG_LEVELS)}.", "LEVEL"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SHORT = {"verbose": ("log-level", "info"), "debug": ("log-level", "debug")}

@@ -52,7 +52,13 @@ class Settings:
     token: Token
     api: str = DEFAULT_API  #: base URL of the API, without a trailing slash
     state_dir: Path | None = None  #: None: the platform's state directory, one folder for each account
-    cache_dir: Path | None = None
+    cache_dir: Path | None = None  #: None: the platform's cache directory, ``$XDG_CACHE_HOME/figfs``
+    cache_size: int | None = (
+        None  #: None: 10 GiB or a tenth of the free disk, the less of them; 0: no disk cache
+    )
+    cache_min_free: int = 1 << 30  #: free space of the disk that the cache leaves alone
+    memory: int = 128 << 20  #: blocks in memory, of all open files together
+    verify: str = "end"  #: when the MD5 of a file is checked: one of ``options.VERIFY``
     api_rate: float = 1.0  #: API requests a second, sustained; 0: no pacing
     api_burst: int = 30  #: API requests that may go at once after a pause
     close_timeout: float = 20.0  #: how long close() waits for the upload; 0: not at all

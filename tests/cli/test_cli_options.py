@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from figfs.cli import size_text
 from figfs.errors import ConfigurationError
-from figfs.options import OPTIONS, gather, is_known_mount_option, load, split_mount_options, without_unknown
+from figfs.options import (
+    OPTIONS,
+    gather,
+    is_known_mount_option,
+    load,
+    read_size,
+    split_mount_options,
+    without_unknown,
+)
 from figfs.settings import Settings, Token
 
 # For every option: a text, and the value it stands for.
@@ -19,6 +29,10 @@ SAMPLES = {
     "token-file": ("/run/secret", Path("/run/secret")),
     "state-dir": ("/var/lib/figfs", Path("/var/lib/figfs")),
     "cache-dir": ("~/cache", Path.home() / "cache"),
+    "cache-size": ("1.5G", 3 << 29),
+    "cache-min-free": ("500 MiB", 500 << 20),
+    "memory": ("64m", 64 << 20),
+    "verify": ("Open", "open"),
     "api-rate": ("2.5", 2.5),
     "close-timeout": ("2m", 120.0),
     "dir-timeout": ("90", 90.0),
@@ -189,9 +203,45 @@ def test_times_have_units(number: int, unit: str) -> None:
     assert choices["grace"].value == number * {"": 1, "s": 1, "m": 60, "h": 3600}[unit]
 
 
+@given(
+    number=st.integers(0, 10**6),
+    unit=st.sampled_from("KMGT"),
+    tail=st.sampled_from(["", "B", "iB"]),
+    gap=st.sampled_from(["", " "]),
+    lower=st.booleans(),
+)
+def test_sizes_have_units(number: int, unit: str, tail: str, gap: str, lower: bool) -> None:
+    """Powers of 1024 whether K, KB or KiB is written, in any case; what the help shows is read back."""
+    text = f"{number}{gap}{unit}{tail}"
+    size = read_size(text.lower() if lower else text)
+    assert size == number * 1024 ** ("KMGT".index(unit) + 1)
+    assert read_size(size_text(size)) == size
+
+
+@given(text=st.text("0123456789.-KMGTBi \n٣e", max_size=30))
+def test_a_size_is_a_number_or_refused(text: str) -> None:
+    """Whatever is typed is a number of bytes, or a refusal; never another error."""
+    with contextlib.suppress(ValueError):
+        assert read_size(text) >= 0
+
+
+def test_no_disk_cache() -> None:
+    """0 turns the disk cache off; it is not taken for nothing said."""
+    assert gather(flags={"cache-size": "0"}, environ={})[0]["cache-size"].value == 0
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("cache-size", "10"),
+        ("cache-size", "-1"),
+        ("cache-size", "10 gigabytes"),
+        ("cache-size", "1e10"),
+        ("cache-size", "9" * 400),
+        ("cache-min-free", "all"),
+        ("memory", "0"),
+        ("memory", "15M"),
+        ("verify", "always"),
         ("close-timeout", "-1"),
         ("close-timeout", "nan"),
         ("close-timeout", "inf"),
@@ -306,6 +356,10 @@ def test_all_that_is_said_reaches_the_settings(tmp_path: Path) -> None:
         api="https://figshare.example.org/v2",
         state_dir=Path("/var/lib/figfs"),
         cache_dir=Path.home() / "cache",
+        cache_size=3 << 29,
+        cache_min_free=500 << 20,
+        memory=64 << 20,
+        verify="open",
         api_rate=2.5,
         close_timeout=120,
         dir_timeout=90,
