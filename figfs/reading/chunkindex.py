@@ -1,0 +1,114 @@
+"""Which chunk files there are, in the order of their last use, and how much disk they take. No I/O.
+
+What this process knows; other processes add and remove files too, so the store lists the directory anew now
+and then. Thread-safe; every call is short.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+UNKNOWN = -1  #: the blocks of a file whose header was not read yet
+
+
+@dataclasses.dataclass(slots=True)
+class Entry:
+    """One chunk file."""
+
+    shard: str  #: the directory it is in
+    allocated: int  #: bytes on disk
+    used: int  #: the file's mtime in ns: when it was last used, exact to a minute
+    present: int = UNKNOWN  #: bit b: block b is there
+
+
+class ChunkIndex:
+    """File names to entries, least recently used first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._total = 0
+        self._changed: set[str] | None = None  # names put or forgotten since a listing began
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def total(self) -> int:
+        """Bytes that all of them have on disk."""
+        return self._total
+
+    def get(self, name: str) -> Entry | None:
+        """The entry, if there is one; its use is not noted."""
+        return self._entries.get(name)
+
+    def put(self, name: str, entry: Entry) -> None:
+        """Note a file that was just used."""
+        with self._lock:
+            self._note_change(name)
+            old = self._entries.get(name)
+            self._total += entry.allocated - (old.allocated if old else 0)
+            self._entries[name] = entry
+            self._entries.move_to_end(name)
+
+    def use(self, name: str) -> None:
+        """Note that the file was used just now."""
+        with self._lock:
+            if name in self._entries:
+                self._entries.move_to_end(name)
+
+    def forget(self, name: str) -> None:
+        """Note that the file has gone."""
+        with self._lock:
+            self._note_change(name)
+            entry = self._entries.pop(name, None)
+            self._total -= entry.allocated if entry else 0
+
+    def oldest_first(self) -> list[str]:
+        """All names, least recently used first."""
+        with self._lock:
+            return list(self._entries)
+
+    # -- a listing of the directory ------------------------------------------------------------
+
+    def begin_listing(self) -> None:
+        """From here on, what this process changes counts more than what ``merge`` is told. One at a time."""
+        with self._lock:
+            self._changed = set()
+
+    def merge(self, listed: Iterable[tuple[str, Entry]]) -> None:
+        """Take in what a part of the directory held, in any order, and end the listing.
+
+        Files that others used more recently than this process become the most recent ones.
+        """
+        with self._lock:
+            changed, self._changed = self._changed or set(), None
+            recent: list[tuple[int, str]] = []
+            for name, entry in listed:
+                if name in changed:
+                    continue
+                known = self._entries.get(name)
+                if known is None:
+                    self._entries[name] = entry
+                    self._total += entry.allocated
+                    recent.append((entry.used, name))
+                    continue
+                self._total += entry.allocated - known.allocated
+                known.allocated = entry.allocated
+                if entry.used > known.used:
+                    known.used, known.present = entry.used, UNKNOWN
+                    recent.append((entry.used, name))
+            for _, name in sorted(recent):
+                self._entries.move_to_end(name)
+
+    def sort(self) -> None:
+        """Bring all into the order of their last use; for the first listing, which comes part by part."""
+        with self._lock:
+            self._entries = OrderedDict(sorted(self._entries.items(), key=lambda item: item[1].used))
+
+    def _note_change(self, name: str) -> None:
+        if self._changed is not None:
+            self._changed.add(name)
