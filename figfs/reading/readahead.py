@@ -9,9 +9,9 @@ The kernel's requests say little about what a program does. Measured through a m
 - a random read of 1 MiB: nine of 128 KiB in a row, which nobody can tell from a stream; with 1024, one
 
 So a stretch of reads is a stream, a ``_Run``, only when more than ``Limits.exact`` has been read in a row;
-until then it is a ``_Piece``, and gets exactly its blocks. What a run fetches ahead is never more than what has
-been read of it, less what it fetched and the program skipped: so no pattern of reads that looks sequential and
-is not makes it fetch much more than twice what is read.
+until then it is a ``_Piece``, and gets exactly its blocks. What a run fetches ahead is never more than what
+has been read of it, less what it fetched and the program skipped: so no pattern of reads that looks
+sequential and is not makes it fetch much more than twice what is read.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ class ReadAhead:
         return run.asked != before
 
     def _step(self, ahead: int) -> int:
-        """The grid of the ranges, a power of two: a quarter of ``ahead``, half of it if small; 0: no ranges."""
+        """The grid of the ranges, a power of two: a quarter of ``ahead``, or half if small; 0: none."""
         limits = self._limits
         if ahead < 2 * limits.overshoot:
             return 0
