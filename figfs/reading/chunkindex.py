@@ -7,6 +7,7 @@ and then. Thread-safe; every call is short.
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -22,6 +23,11 @@ class Entry:
     allocated: int  #: bytes on disk
     used: int  #: the file's mtime in ns: when it was last used, exact to a minute
     present: int = UNKNOWN  #: bit b: block b is there
+
+
+def entry_of(shard: str, figures: os.stat_result, present: int = UNKNOWN) -> Entry:
+    """The entry of a file, from what ``stat`` says of it."""
+    return Entry(shard, figures.st_blocks * 512, figures.st_mtime_ns, present)
 
 
 class ChunkIndex:
