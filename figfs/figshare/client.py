@@ -22,10 +22,11 @@ import trio
 
 import figfs
 from figfs.errors import BadAnswer, ConfigurationError, TooSlow, UnknownOutcome
-from figfs.figshare import records
+from figfs.figshare import proxies, records
 from figfs.figshare.pacing import Pacer, Priority
 from figfs.figshare.records import Id
 from figfs.figshare.retry import Failure, Verdict, classify, may_be_done, wait_time
+from figfs.figshare.transport import Transport
 from figfs.figshare.wire import (
     CONNECT_TIMEOUT,
     SILENCE_TIMEOUT,
@@ -40,6 +41,8 @@ from figfs.settings import Token
 log = logging.getLogger(__name__)
 
 USER_AGENT = f"figfs/{figfs.__version__} (Linux; pyfuse3)"
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 PATIENCE = 25.0  #: seconds from the first failure, after which no further try begins
 LONGEST_PAUSE = 60.0  #: seconds for which one 429 holds up all API requests
@@ -250,13 +253,10 @@ async def open_client(
     async with httpx.AsyncClient(
         headers={"User-Agent": user_agent or USER_AGENT},
         timeout=httpx.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=32, keepalive_expiry=30),
         follow_redirects=False,
+        transport=transport or Transport(),
         # A proxy from the environment is for the world outside; and would see the token in clear text.
-        mounts={f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
-        if not transport
-        else None,
-        transport=transport,
+        mounts=None if transport else proxies.mounts() | {f"all://{host}": None for host in LOOPBACK},
     ) as http:
         yield Client(Wire(http, api=api, token=token), Pacer(rate, burst))
 
