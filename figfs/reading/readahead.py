@@ -42,7 +42,7 @@ class Limits:
     segment: int = 4 * MIB  #: the longest range
     most: int = 96 * MIB  #: the largest window: 24 ranges in flight
     behind: int = 1 * MIB  #: kept behind a run's position
-    reorder: int = 2 * MIB  #: how far back a request of the kernel's may come late
+    reorder: int = 2 * MIB  #: requests may overtake each other by so much, or by eight of their size
     skip: int = 16 * MIB  #: how far forward a jump still belongs to the run
     forget: int = (
         32 * MIB
@@ -124,7 +124,7 @@ class ReadAhead:
         self._read += end - offset
         if self._size <= limits.sniff or (self._size <= limits.small_file and self._size <= most):
             return self._plan_small(offset, end)
-        run = self._match(offset)
+        run = self._match(offset, end)
         if run is None:
             run = self._begin(offset, end, most)
         else:
@@ -165,14 +165,15 @@ class ReadAhead:
 
     # Runs
 
-    def _match(self, offset: int) -> _Run | None:
-        """The nearest run that a read at ``offset`` may belong to."""
+    def _match(self, offset: int, end: int) -> _Run | None:
+        """The nearest run that the read of [offset, end) may belong to."""
         limits = self._limits
+        late = self._late(offset, end)
         nearest = None
         distance = 0
         for run in self._runs:
             away = offset - run.high
-            if -limits.reorder <= away <= max(run.asked - run.high, limits.skip) and (
+            if -late <= away <= max(run.asked - run.high, limits.skip) and (
                 nearest is None or abs(away) < distance
             ):
                 nearest, distance = run, abs(away)
@@ -181,13 +182,19 @@ class ReadAhead:
     def _advance(self, run: _Run, offset: int, end: int) -> None:
         """Move ``run`` to a read of it."""
         limits = self._limits
-        if offset > run.high:
-            # Requests may be late and bring the credit back, or the program has skipped what was fetched.
-            run.credit = max(0, run.credit - (min(offset, run.asked) - run.high))
-            if offset > run.asked:
+        gap = offset - run.high
+        if gap > 0:
+            # Either what lies between comes late, and brings the credit back, or the program has skipped it.
+            jumped = offset > run.asked and (gap > self._late(offset, end) or gap > run.credit)
+            run.credit = max(0, run.credit - ((run.asked - run.high) if jumped else gap))
+            if jumped:
                 self._jump(run, offset)
         run.credit = min(run.credit + end - offset, limits.most)
         run.high = max(run.high, end)
+
+    def _late(self, offset: int, end: int) -> int:
+        """How far from a run's position the read of [offset, end) may be by having been overtaken."""
+        return max(self._limits.reorder, 8 * (end - offset))
 
     def _jump(self, run: _Run, offset: int) -> None:
         """What lies between is not asked for; the wait that follows is no sign of a small window."""
@@ -251,7 +258,11 @@ class ReadAhead:
         if plan is not None and start >= plan.ranges[0][0]:
             return plan
         if ranges and start >= ranges[0][0]:
-            plan = run.plan = Plan(((start, ranges[0][1]), *ranges[1:]), self._spent(start))
+            if start < ranges[0][1]:
+                plan = Plan(((start, ranges[0][1]), *ranges[1:]), self._spent(start))
+            else:  # requests overtook each other: what lies between is needed as much
+                plan = Plan(tuple(ranges), self._spent(ranges[0][0]))
+            run.plan = plan
             return plan
         # A late read: what came before the ranges ahead has been asked for, and is there or on its way.
         stop = plan.ranges[0][0] if plan is not None else ranges[0][0] if ranges else end
@@ -287,12 +298,12 @@ class ReadAhead:
         """Where a range ends that begins at ``start``: on the grid, leaving no slivers."""
         limits = self._limits
         stop = start + step // 2 + -(start + step // 2) % step
+        if self._size - stop < step // 2:
+            stop = self._size
         if stop - start > limits.segment:
             half = (stop - start) // 2
             stop = start + half - half % limits.block
-        if self._size - stop < step // 2 and self._size - start <= limits.segment:
-            return self._size
-        return min(stop, self._size)
+        return stop
 
     def _spent(self, start: int) -> int:
         """Before where nothing is of use, for a read whose first block begins at ``start``."""

@@ -20,8 +20,8 @@ REACH = (
 STRIDE = (
     4  # the largest constant step: every fourth item, for example only the images among four kinds of files
 )
-STREAMS = 4  # walks at once in one order: workers that each take a batch of items in a row
-IDLE = 32  # a walk has ended that was not gone on with for so many uses
+STREAMS = 6  # walks at once in one order: workers that each take a batch of items in a row
+IDLE = 16  # a walk has ended that was not gone on with for so many uses
 
 
 @dataclass(slots=True, eq=False)
@@ -105,8 +105,8 @@ class Walk(Generic[T]):
     def used(self, item: T) -> list[T]:
         """What to fetch now that a program has used ``item``: in order, nothing twice, nothing that was used.
 
-        Two neighbours used in a row, or three items near each other, begin a walk. It is 1 item ahead, then 2,
-        4, 8, … up to ``most``, doubling with each use that goes forward. Uses out of order by up to ``REACH``
+        Two neighbours used in a row, or three items near each other, begin a walk. It goes 1 item ahead, then
+        2, 4, 8, up to ``most``, doubling with each use that goes forward. Uses up to ``REACH`` out of order
         belong to it; so do gaps, but an item that was fetched and passed by halves the way ahead. A constant
         step of up to ``STRIDE`` is followed. Up to ``STREAMS`` walks may be in progress in each order, and
         share ``most``; one is given up when it was not gone on with for ``IDLE`` uses.
