@@ -77,6 +77,7 @@ class _Run:
     credit: int  #: bytes read, less those fetched and skipped: how much it may be trusted with
     window: int
     asked: int  #: all ranges end here; block-aligned, or the file's size
+    owed: int = 0  #: of what was skipped, the bytes that may come late
     mark: int = 0  #: a stall from here on doubles the window
     used: int = 0  #: what the handle had read, in all, when this run was last read
     fresh: bool = True  #: begun or jumped since the last plan
@@ -183,25 +184,28 @@ class ReadAhead:
         """Move ``run`` to a read of it."""
         limits = self._limits
         gap = offset - run.high
-        if gap > 0:
-            # Either what lies between comes late, and brings the credit back, or the program has skipped it.
-            jumped = offset > run.asked and (gap > self._late(offset, end) or gap > run.credit)
-            run.credit = max(0, run.credit - ((run.asked - run.high) if jumped else gap))
-            if jumped:
-                self._jump(run, offset)
-        run.credit = min(run.credit + end - offset, limits.most)
+        if gap <= 0:
+            new = max(0, end - run.high)
+            late = min(end - offset - new, run.owed)
+            run.owed -= late
+            run.credit += 2 * late + new  # read, and not skipped after all
+        elif offset <= run.asked or gap <= min(self._late(offset, end), run.credit):
+            run.owed = min(run.owed + gap, self._late(offset, end))
+            run.credit = max(0, run.credit - gap) + end - offset
+        else:
+            # What lies between is not asked for; the wait that follows is no sign of a small window.
+            run.credit = max(0, run.credit - (run.asked - run.high)) + end - offset
+            run.owed = 0
+            run.asked = offset - offset % limits.block
+            run.fresh = True
+            run.ranges.clear()
+            run.plan = None
+        run.credit = min(run.credit, limits.most)
         run.high = max(run.high, end)
 
     def _late(self, offset: int, end: int) -> int:
         """How far from a run's position the read of [offset, end) may be by having been overtaken."""
         return max(self._limits.reorder, 8 * (end - offset))
-
-    def _jump(self, run: _Run, offset: int) -> None:
-        """What lies between is not asked for; the wait that follows is no sign of a small window."""
-        run.asked = offset - offset % self._limits.block
-        run.fresh = True
-        run.ranges.clear()
-        run.plan = None
 
     def _begin(self, offset: int, end: int, most: int) -> _Run | None:
         """The run that this read is enough to begin, if it is."""

@@ -98,21 +98,11 @@ def stream(start: int, end: int, step: int) -> Iterator[Read]:
     yield from ((at, min(step, end - at)) for at in range(start, end, step))
 
 
-def overtaking(reads: Iterable[Read], in_flight: int, seed: int = 7) -> Iterator[Read]:
-    """The same with so many in flight: any of them may arrive first."""
+def overtaking(reads: Iterable[Read], in_flight: int, seed: int = 7) -> list[Read]:
+    """The same with so many in flight: each may be overtaken by the others that are."""
     rng = random.Random(seed)
-    waiting: list[Read] = []
-    for read in reads:
-        waiting.append(read)
-        if len(waiting) == in_flight:
-            yield waiting.pop(rng.randrange(in_flight))
-    while waiting:
-        yield waiting.pop(rng.randrange(len(waiting)))
-
-
-def largest_gap(drive: Drive, upto: int) -> int:
-    """How many blocks up to ``upto`` were never fetched."""
-    return sum(block not in drive.blocks for block in range(upto // BLOCK))
+    order = sorted((n + rng.uniform(0, in_flight), read) for n, read in enumerate(reads))
+    return [read for _, read in order]
 
 
 # Small files
@@ -228,7 +218,7 @@ def test_a_stream_is_fetched_once_in_long_ranges(step: int, in_flight: int) -> N
     drive = Drive(size)
     drive.reads(overtaking(stream(0, size, step), in_flight), stall=True)
     assert drive.fetched == size
-    assert len(drive.requests) < 100
+    assert len(drive.requests) < 120
 
 
 def test_a_stream_with_eight_requests_of_1_mib_overtaking_far() -> None:
