@@ -25,8 +25,8 @@ from figfs.reading.upkeep import Statistics, Verification
 Range = tuple[int, int]
 
 DEFAULT_SIZE = 10 << 30  #: bytes of the cache at most, unless somebody wants more
-#: What says that there is no usable file: a directory, a symbolic link, a socket, a bad sector.
-_USELESS = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO})
+#: What says that there is no usable file: a directory, a symbolic link, a socket, a pipe, a bad sector.
+_USELESS = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ESPIPE, errno.EIO})
 TOUCH_AFTER = 60 * 10**9  #: ns; the mtime of a file in use is set at most this often
 
 
