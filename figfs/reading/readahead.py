@@ -29,24 +29,18 @@ class Limits:
     """In bytes, but for the last two. ``block`` and ``segment`` are powers of two."""
 
     block: int = 32 * KIB  #: what ranges are aligned to
-    sniff: int = (
-        64 * KIB
-    )  #: a read up to this size tells nothing of what comes next; a file up to it comes whole
+    sniff: int = 64 * KIB  #: a read up to this size may be all that is read; a file up to it comes whole
     small_file: int = 4 * MIB  #: a file up to this size comes in one range
-    eager: int = 128 * KIB  #: whoever begins a file with a read of this size reads on
+    eager: int = 128 * KIB  #: whoever begins a file with a read of this size, or comes so far, reads on
     first: int = 1 * MIB  #: the window of a new run
-    overshoot: int = (
-        128 * KIB
-    )  #: the kernel's read-ahead goes this far beyond the program (field/semantics.md §2)
+    overshoot: int = 128 * KIB  #: how far the kernel reads ahead of the program (field/semantics.md §2)
     exact: int = 384 * KIB  #: a run is longer than this (380 KiB: a random read of 128 KiB, above)
     segment: int = 4 * MIB  #: the longest range
     most: int = 96 * MIB  #: the largest window: 24 ranges in flight
     behind: int = 1 * MIB  #: kept behind a run's position
     reorder: int = 2 * MIB  #: requests may overtake each other by so much, or by eight of their size
     skip: int = 16 * MIB  #: how far forward a jump still belongs to the run
-    forget: int = (
-        32 * MIB
-    )  #: a run of which nothing is read while so much of the file is read elsewhere has ended
+    forget: int = 32 * MIB  #: a run has ended when so much of the file was read elsewhere
     runs: int = 4  #: how many runs at once
     pieces: int = 16  #: how many stretches are remembered that may become a run
 
@@ -212,7 +206,7 @@ class ReadAhead:
         limits = self._limits
         start = offset - offset % limits.block
         if (
-            offset <= limits.sniff
+            offset <= limits.eager
             and end - offset >= limits.eager
             and not self._runs
             and all(piece.start <= limits.reorder for piece in self._pieces)
