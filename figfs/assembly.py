@@ -16,15 +16,18 @@ from figfs.deletions import Deletions
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
+from figfs.lookahead import Lookahead
 from figfs.namespace.attributes import Attributes
 from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
 from figfs.openers import still_open_for_writing
 from figfs.openfiles import OpenFiles
-from figfs.reading.blockcache import BlockCache
+from figfs.reading.blockcache import MEMORY, BlockCache
+from figfs.reading.blockstore import BlockStore
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
+from figfs.storedfiles import StoredFiles
 from figfs.writing.journal import Journal
 from figfs.writing.spool import Spool
 from figfs.writing.uploader import Uploader
@@ -44,6 +47,7 @@ class Parts:
     deletions: Deletions
     resumer: Resumer
     uploader: Uploader
+    cache: BlockCache
     services: tuple[Callable[[], Awaitable[None]], ...]
 
 
@@ -62,11 +66,14 @@ def assemble(
     dir_timeout: float,
     op_timeout: float = 30.0,
     grace: float,
+    store: BlockStore | None = None,
+    memory: int = MEMORY,
+    verify: str = "end",
     still_open: Callable[[int, int], bool] = still_open_for_writing,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
-    seconds.
+    seconds. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
     """
     background = client.background()
     limit = account.maximum_file_size
@@ -81,10 +88,14 @@ def assemble(
     spool = Spool(spool_directory)
     uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
     deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
+    cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
+    stored_files = StoredFiles(client=client, cache=cache, verify=verify)
+    uploader.on_stored = stored_files.adopt
+    lookahead = Lookahead(stored_files=stored_files, listings=listings)
     files = OpenFiles(
-        client=client,
         tree=tree,
-        cache=BlockCache(nursery=nursery),
+        stored_files=stored_files,
+        lookahead=lookahead,
         spool=spool,
         deletions=deletions,
         close_timeout=close_timeout,
@@ -139,7 +150,10 @@ def assemble(
         settler=settler,
         renaming=renaming,
         containers=containers,
+        stored_files=stored_files,
+        lookahead=lookahead,
         resumer=resumer,
+        dir_timeout=dir_timeout,
         account=account,
         uid=uid,
         gid=gid,
@@ -147,4 +161,4 @@ def assemble(
         now_ns=now_ns,
     )
     services = (deletions.run, settler.run)
-    return Parts(filesystem, tree, listings, files, settler, deletions, resumer, uploader, services)
+    return Parts(filesystem, tree, listings, files, settler, deletions, resumer, uploader, cache, services)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import stat
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ import trio
 from figfs.containers import Containers
 from figfs.errors import FigfsError
 from figfs.figshare.records import Account
+from figfs.lookahead import Lookahead
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
@@ -28,11 +30,14 @@ from figfs.posix import Attributes, Change, DirectoryEntry, Space
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
+from figfs.storedfiles import StoredFiles
 from figfs.writing import tempnames
 
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1  # linux/fs.h
+SHORT = 1.0  #: seconds for which the kernel may answer for what may change without its doing
+XATTR_PREFIX = "user.figshare."
 UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
@@ -46,6 +51,7 @@ class FileSystem:
     """One mount.
 
     Args:
+        dir_timeout: seconds for which a listing, and so what the kernel keeps of it, is fresh.
         account: as Figshare told at the start; replaced by ``set_account``.
         uid, gid: owner of everything.
         umask: taken from 0666 and 0777 where no program has set a mode.
@@ -62,6 +68,9 @@ class FileSystem:
         renaming: Renaming,
         containers: Containers,
         resumer: Resumer,
+        stored_files: StoredFiles,
+        lookahead: Lookahead,
+        dir_timeout: float,
         account: Account,
         uid: int,
         gid: int,
@@ -75,6 +84,9 @@ class FileSystem:
         self._renaming = renaming
         self._containers = containers
         self._resumer = resumer
+        self._stored_files = stored_files
+        self._lookahead = lookahead
+        self._dir_timeout = dir_timeout
         self._account = account
         self._uid = uid
         self._gid = gid
@@ -107,7 +119,41 @@ class FileSystem:
             atime_ns=node.atime_ns if node.atime_ns is not None else mtime,
             mtime_ns=mtime,
             ctime_ns=max(node.ctime_ns or 0, mtime),
+            valid_for=self._valid_for(node),
         )
+
+    def _valid_for(self, node: Node) -> float:
+        """Seconds for which the kernel may answer for ``node`` by itself.
+
+        What Figshare has and nobody here is changing: as long as its listing is fresh, for it would be
+        answered from that listing anyway. Else ``SHORT``: a name may go when its upload is refused.
+        """
+        parent = node.parent
+        if parent is None or node.changed_at == math.inf:
+            return SHORT
+        if isinstance(node, FileNode) and (
+            node.local_size is not None or self._settler.known(node) is not None
+        ):
+            return SHORT
+        listed_at = parent.lister.status.listed_at
+        if listed_at is None:
+            return SHORT
+        return max(SHORT, listed_at + self._dir_timeout - trio.current_time())
+
+    # -- extended attributes ------------------------------------------------------------
+
+    def xattrs(self, inode: int) -> dict[str, str]:
+        """The extended attributes of a node, from memory."""
+        node = self._tree.node(inode)
+        found: dict[str, str] = {}
+        if isinstance(node, FileNode) and node.stored is not None and node.local_size is None:
+            found = {"id": str(node.stored.file.id), **self._stored_files.attributes(node.stored.file)}
+        elif isinstance(node, Container) and node.kind in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION):
+            found["id"] = str(node.key.id)
+        store = self._stored_files.cache.store
+        if store is not None:
+            found["cache"] = str(store.directory)
+        return {f"{XATTR_PREFIX}{name}": value for name, value in found.items()}
 
     def node(self, inode: int) -> Node:
         return self._tree.node(inode)
@@ -171,6 +217,7 @@ class FileSystem:
     async def opendir(self, inode: int) -> int:
         """A handle with a snapshot of the directory: nothing comes twice, nothing that stays is left out."""
         container = self._tree.container(inode)
+        self._lookahead.opens(container)
         await self._listings.ensure_listed(container)
         number = self._next_directory
         self._next_directory += 1

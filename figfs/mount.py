@@ -25,6 +25,7 @@ import platformdirs
 import pyfuse3
 import trio
 
+from figfs import kernel
 from figfs.assembly import assemble
 from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
@@ -33,6 +34,7 @@ from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations
 from figfs.namespace.attributes import Attributes, open_attributes
+from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.settings import Settings
 from figfs.writing.journal import Journal, open_journal
 
@@ -58,12 +60,13 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     ) as client:
         account = await _first_answer(client, settings)
         directory = _state_directory(settings, account)
+        store = await _block_store(settings)
         with (
             locked(directory, settings.mountpoint),
             open_attributes(directory / "attributes.db") as attributes,
             _journal(directory) as journal,
         ):
-            await _serve(settings, client, account, directory, attributes, journal, on_ready)
+            await _serve(settings, client, account, directory, attributes, journal, store, on_ready)
 
 
 async def _serve(
@@ -73,6 +76,7 @@ async def _serve(
     directory: Path,
     attributes: Attributes,
     journal: Journal,
+    store: BlockStore | None,
     on_ready: Callable[[str], None],
 ) -> None:
     async with trio.open_nursery() as services:
@@ -90,6 +94,9 @@ async def _serve(
             dir_timeout=settings.dir_timeout,
             op_timeout=settings.op_timeout,
             grace=settings.grace,
+            store=store,
+            memory=settings.memory,
+            verify=settings.verify,
         )
         filesystem = parts.filesystem
         with trio.move_on_after(WARM_UP_TIMEOUT):
@@ -106,6 +113,7 @@ async def _serve(
             filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
         )
         with _mounted(operations, settings):
+            kernel.tune(settings.mountpoint)
             status = f"{settings.mountpoint}: Figshare account {printable(account.email or str(account.id))}"
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
@@ -160,6 +168,26 @@ def _state_directory(settings: Settings, account: Account) -> Path:
     except OSError as exc:
         raise ConfigurationError(f"cannot make the state directory {directory}: {exc.strerror}") from exc
     return directory
+
+
+async def _block_store(settings: Settings) -> BlockStore | None:
+    """The blocks on disk, or None where there are to be none, or where there is no place for them."""
+    directory = settings.cache_dir or platformdirs.user_cache_path("figfs")
+    limit = default_cache_size(directory) if settings.cache_size is None else settings.cache_size
+    if not limit:
+        if settings.verify == "open":
+            raise ConfigurationError("--verify open needs a disk cache: give it a --cache-size")
+        return None
+    store = BlockStore(directory, limit=limit, min_free=settings.cache_min_free)
+    try:
+        await trio.to_thread.run_sync(store.scan)
+    except OSError as exc:
+        problem = f"cannot use the cache directory {directory}: {exc.strerror}"
+        if settings.cache_dir is not None or settings.verify == "open":
+            raise ConfigurationError(problem) from exc
+        log.warning("%s; nothing is kept on disk", problem)
+        return None
+    return store
 
 
 @contextlib.contextmanager

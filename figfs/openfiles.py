@@ -14,20 +14,19 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 
 import trio
 
 from figfs.deletions import Deletions
-from figfs.figshare import downloads
-from figfs.figshare.client import Client
+from figfs.errors import BadAnswer
 from figfs.figshare.records import File
 from figfs.localfiles import LocalFile
+from figfs.lookahead import Lookahead
 from figfs.namespace.nodes import Container, FileNode, new_pending_key
 from figfs.namespace.tree import Tree
-from figfs.reading.blockcache import BlockCache, Source
 from figfs.reading.reader import Reader
 from figfs.settling import Settler
+from figfs.storedfiles import StoredFiles
 from figfs.writing.spool import Spool, SpoolFile
 
 log = logging.getLogger(__name__)
@@ -62,9 +61,9 @@ class OpenFiles:
     def __init__(
         self,
         *,
-        client: Client,
         tree: Tree,
-        cache: BlockCache,
+        stored_files: StoredFiles,
+        lookahead: Lookahead,
         spool: Spool,
         deletions: Deletions,
         close_timeout: float,
@@ -72,9 +71,9 @@ class OpenFiles:
         still_open: Callable[[int, int], bool],
         now_ns: Callable[[], int],
     ) -> None:
-        self._client = client
         self._tree = tree
-        self._cache = cache
+        self._stored_files = stored_files
+        self._lookahead = lookahead
         self._spool = spool
         self._deletions = deletions
         self._close_timeout = close_timeout
@@ -137,15 +136,11 @@ class OpenFiles:
         handle = Handle(file, pid)
         if stored is not None:
             handle.stored = stored.file
-            handle.reader = self._reader(stored.file)
+            handle.reader = self._stored_files.reader(stored.file)
             self._deletions.reading(stored.file.id)
         self._handles[number] = handle
         file.handles += 1
         return number
-
-    def _reader(self, stored: File) -> Reader:
-        fetch = partial(downloads.fetch_range, self._client, stored)
-        return Reader(Source(key=stored.md5 or f"id:{stored.id}", size=stored.size, fetch=fetch), self._cache)
 
     def release(self, number: int) -> None:
         """The last reference to a handle is gone. What is dirty still (mmap, children that wrote on) is
@@ -168,7 +163,7 @@ class OpenFiles:
 
     # -- reading ------------------------------------------------------------
 
-    async def read(self, number: int, offset: int, size: int) -> bytes:
+    async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes at ``offset``, at most ``size``, fewer only at the end of the file."""
         handle = self._handles[number]
         if handle.file.spool is not None:
@@ -178,7 +173,13 @@ class OpenFiles:
             raise copy.copy(handle.file.error)  # never the end, or another version, in the middle of a file
         if handle.reader is None:
             return b""
-        return await handle.reader.read(offset, size)
+        if offset == 0:
+            self._lookahead.reads(handle.file.node, size)
+        try:
+            return await handle.reader.read(offset, size)
+        except BadAnswer:
+            handle.file.node.kernel_is_stale = True  # it may have pages of what turned out to be wrong
+            raise
 
     # -- writing ------------------------------------------------------------
 
@@ -280,9 +281,9 @@ class OpenFiles:
         stored = node.stored
         if stored is None:  # an empty file from an earlier mount
             return self._spool.create()
-        reader = self._reader(stored.file)
+        reader = self._stored_files.reader(stored.file)
 
-        async def read_base(start: int, end: int) -> bytes:
+        async def read_base(start: int, end: int) -> bytes | memoryview:
             return await reader.read(start, end - start)
 
         return self._spool.create(base_size=stored.file.size, read_base=read_base)

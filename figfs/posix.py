@@ -22,6 +22,7 @@ class Attributes:
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+    valid_for: float  #: seconds for which the kernel need not ask again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Listings:
         self, *, client: Client, tree: Tree, nursery: trio.Nursery, dir_timeout: float, patience: float
     ) -> None:
         self._client = client
+        self._background = client.background()
         self._tree = tree
         self._nursery = nursery
         self._dir_timeout = dir_timeout
@@ -109,18 +110,26 @@ class Listings:
         with contextlib.suppress(FigfsError):
             await self._list_projects()
 
-    def _start_loading(self, lister: Container) -> trio.Event:
+    def prefetch(self, container: Container) -> None:
+        """List a container that is likely to be asked for next; requests that somebody waits for go first."""
+        lister = container.lister
+        if lister.status.listed_at is None and lister.status.failed_at is None:
+            self._start_loading(lister, self._background)
+
+    def _start_loading(self, lister: Container, client: Client | None = None) -> trio.Event:
         event = self._loading.get(lister)
         if event is None:
             event = self._loading[lister] = trio.Event()
-            self._nursery.start_soon(self._load, lister, event, name=f"list {lister.path()}")
+            self._nursery.start_soon(
+                self._load, lister, event, client or self._client, name=f"list {lister.path()}"
+            )
         return event
 
-    async def _load(self, lister: Container, event: trio.Event) -> None:
+    async def _load(self, lister: Container, event: trio.Event, client: Client) -> None:
         started = trio.current_time()
         status = lister.status
         try:
-            contents = await self._fetch(lister)
+            contents = await self._fetch(lister, client)
             merge(self._tree, lister, contents, started)
             self.on_listed(lister)
             status.listed_at, status.failed_at, status.failure = started, None, None
@@ -142,8 +151,7 @@ class Listings:
             logging.DEBUG if known else logging.WARNING, "cannot list %s: %s (%s)", lister.path(), exc, shown
         )
 
-    async def _fetch(self, lister: Container) -> Contents:
-        client = self._client
+    async def _fetch(self, lister: Container, client: Client) -> Contents:
         match lister.kind:
             case Kind.ARTICLES:
                 return Contents(await self._outside_projects(await sources.own_articles(client)))

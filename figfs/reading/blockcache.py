@@ -1,9 +1,10 @@
-"""Blocks of stored files in memory: bounded, each fetched once however many ask.
+"""The blocks of stored files: in memory and on disk, each fetched once however many ask.
 
-A fetch runs in the services nursery, not in the task that asked first: it outlives a reader that gives up,
-and the next read finds what it brought (semantics.md, ``read``). It has a deadline of its own, since nobody
-may be waiting for it. ``reader.py`` asks; ``mount.py`` builds the one cache; where bytes come from is the
-``Source``'s business.
+What is missing is fetched by range into a *segment* of memory, in the services nursery and not in the task
+that asked first: a fetch outlives a reader that gives up, and the next read finds what it brought
+(semantics.md, ``read``). A reader waits only until its own bytes are in. Complete segments go to disk
+(``blockstore.py``) and to the hasher (``verification.py``). ``reader.py`` says what is to be fetched;
+``assembly.py`` builds the one cache; where bytes come from is the ``Source``'s business.
 """
 
 from __future__ import annotations
@@ -11,194 +12,614 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import trio
 from cachetools import LRUCache
 
 from figfs.errors import BadAnswer, RemoteError, TooSlow, Unreachable
-from figfs.reading.blocks import block_range
+from figfs.reading.blocks import BLOCK_SIZE, aligned
+from figfs.reading.blockstore import BlockStore
+from figfs.reading.memory import Memory
+from figfs.reading.segments import Content, Segment, Source, Stream, Verdict
+from figfs.reading.verification import Verifier
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE = 1 << 20
-MAX_BYTES = 128 << 20
-MAX_PREFETCHES = 4  # blocks nobody has asked for yet; more would delay those that somebody waits for
-FETCH_TIMEOUT = 60.0
+MEMORY = 128 << 20
 
-_BlockId = tuple[str, int]  # key of the content, index
+#: Requests for bytes at once. Enough for 15 times the speed of one connection; a server that limits each
+#: connection, the usual case, is otherwise the limit.
+MAX_FETCHES = 32
+MAX_PREFETCHES = 24  #: of these, for bytes nobody waits for yet
 
+#: A segment's last resort: ``downloads.py`` gives up much sooner where nothing comes.
+FETCH_TIMEOUT = 600.0
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """One content at Figshare: files are immutable by id, so its bytes never change.
+#: Fetching ahead is bounded to what the line brings in this time (seconds): more would delay what is needed
+#: first. Where nothing is known yet, to ``UNKNOWN_RATE_AHEAD`` bytes.
+AHEAD_TIME = 2.0
+UNKNOWN_RATE_AHEAD = 8 << 20
+LEAST_AHEAD = 1 << 20
+AHEAD_SHARE = 0.75  #: of the memory, for all that is fetched ahead
 
-    ``fetch(start, end)`` returns exactly the bytes [start, end) or raises ``RemoteError``.
-    """
+#: A server that ignores ranges sends the whole file: so far (bytes) it may be ahead of the readers, and so
+#: long (seconds) it is kept waiting for them.
+STREAM_LEAD = 32 << 20
+STREAM_PATIENCE = 10.0
+STREAM_CELL = 1 << 20
 
-    key: str  #: the content's MD5 (the same content is kept once), or "id:<id>" where Figshare gives none
-    size: int
-    fetch: Callable[[int, int], Awaitable[bytes]] = dataclasses.field(compare=False, repr=False)
+#: A read of what has just been fetched completely waits so long (seconds) for the comparison of its MD5.
+VERDICT_TIMEOUT = 20.0
+
+#: After two mismatches the file is given as broken for so long (seconds), then fetched again.
+BROKEN_FOR = 600.0
+
+WHOLE_PIECE = 4 << 20  #: bytes of a request where all of a file is fetched
+
+WRITERS = 2  #: threads that write to disk
+REMEMBERED = 4096  #: contents whose verdict is remembered though nothing of them is in memory
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Statistics:
-    """``hits`` and ``misses`` count calls of ``get``; a miss waits for a fetch, its own or another's."""
+    """``fetches`` and ``prefetches`` are segments under way; ``fetched``: bytes from Figshare."""
 
-    hits: int
-    misses: int
-    bytes: int  #: in complete blocks
-    blocks: int
-    fetches: int  #: under way, prefetches included
-    prefetches: int  #: of these, started by ``prefetch``
-
-
-class _Fetch:
-    """One block on its way. Once ``done`` is set, one of ``data`` and ``error`` is there."""
-
-    __slots__ = ("block_id", "data", "done", "error", "is_prefetch", "kept")
-
-    def __init__(self, block_id: _BlockId, *, is_prefetch: bool) -> None:
-        self.block_id = block_id
-        self.done = trio.Event()
-        self.data: bytes | None = None
-        self.error: RemoteError | None = None
-        self.is_prefetch = is_prefetch  #: nobody has asked for it yet
-        self.kept = (
-            True  #: False once the content was dropped: those who wait still get it, the cache does not
-        )
+    bytes: int
+    max_bytes: int
+    segments: int
+    fetches: int
+    prefetches: int
+    fetched: int
+    from_disk: int
 
 
 class BlockCache:
     """The cache of one mount.
 
-    Invariants: complete blocks and room for those being fetched are together at most ``max_bytes``; a block
-    is never both in ``_blocks`` and in ``_fetches``.
+    Invariants: no two segments of a content overlap; the buffers of all segments are at most ``max_bytes``;
+    what is in a segment, and what is written to ``store``, is what ``Source.fetch`` gave.
     """
 
     def __init__(
         self,
         *,
         nursery: trio.Nursery,
-        block_size: int = BLOCK_SIZE,
-        max_bytes: int = MAX_BYTES,
+        store: BlockStore | None = None,
+        max_bytes: int = MEMORY,
+        max_fetches: int = MAX_FETCHES,
         max_prefetches: int = MAX_PREFETCHES,
         fetch_timeout: float = FETCH_TIMEOUT,
     ) -> None:
-        """``nursery`` is where fetches run. ``ValueError`` if not one block fits into ``max_bytes``."""
-        if not 0 < block_size <= max_bytes:
-            raise ValueError(f"no block of {block_size} bytes fits into {max_bytes} bytes")
-        self.block_size = block_size
+        """``nursery`` is where fetches run; ``store``: the blocks on disk, scanned already."""
+        self.store = store
         self._nursery = nursery
-        self._max_bytes = max_bytes
+        self._memory = Memory(max_bytes)
+        self._slots = trio.CapacityLimiter(max_fetches)
         self._max_prefetches = max_prefetches
         self._fetch_timeout = fetch_timeout
-        self._blocks: LRUCache[_BlockId, bytes] = LRUCache(max_bytes, getsizeof=len)
-        self._fetches: dict[_BlockId, _Fetch] = {}
-        self._running: set[_Fetch] = set()  # those in _fetches, and dropped ones that have not ended
-        # One token for each block being fetched. Half of the room: else a burst would leave nothing to keep
-        # blocks in, and eight reads of 128 KiB would fetch their common block eight times.
-        self._room = trio.CapacityLimiter(max(1, max_bytes // block_size // 2))
-        self._hits = 0
-        self._misses = 0
+        # Readers and segments hold their content; the last ones used stay beyond that.
+        self._contents: WeakValueDictionary[str, Content] = WeakValueDictionary()
+        self._remembered: LRUCache[str, Content] = LRUCache(REMEMBERED)
+        self._in_flight: set[Segment] = set()
+        self._rate = _Rate()
+        self._fetched = 0
+        self._from_disk = 0
+        self._active: dict[object, float] = {}
+        self._writers = trio.CapacityLimiter(WRITERS)
+        self._verifier = Verifier(
+            nursery=nursery,
+            store=store,
+            on_progress=self._memory.changed,
+            on_good=self._mark,
+            on_mismatch=self._mismatch,
+        )
 
-    async def get(self, source: Source, index: int) -> bytes:
-        """Block ``index`` of ``source``: at once if it is here, else fetched, once however many ask.
+    # -- contents ------------------------------------------------------------
 
-        Raises what the fetch raised (``RemoteError``; each caller an exception of its own), ``TooSlow``
-        after ``fetch_timeout`` seconds, ``BadAnswer`` for an answer of the wrong length, ``ValueError`` if
-        the file has no such block. A failure is not kept: the next ``get`` fetches again. Cancellation
-        leaves the fetch running.
+    def content(self, source: Source) -> Content:
+        """What is known of the content of ``source``: one object for all who read it."""
+        content = self._contents.get(source.key)
+        if content is None:
+            content = self._contents[source.key] = Content(source)
+        self._remembered[source.key] = content
+        if not content.md5 and source.md5:  # told only since
+            content.md5 = source.md5
+            content.start_verification()
+        return content
+
+    def verdict(self, source: Source) -> Verdict:
+        """What is known of the whole content, as of now and without asking anybody."""
+        content = self._contents.get(source.key)
+        if content is not None and (content.verdict is not Verdict.UNKNOWN or content.loaded is not None):
+            return content.verdict
+        if not source.md5:
+            return Verdict.NO_MD5
+        if self.store is not None and self.store.is_verified(source.key):
+            return Verdict.GOOD
+        return Verdict.UNKNOWN
+
+    def is_broken(self, content: Content) -> bool:
+        """Whether it was fetched twice and is not what Figshare says. After a while it may be tried again."""
+        if content.verdict is Verdict.BAD and trio.current_time() >= content.bad_until:
+            content.start_verification()
+        return content.verdict is Verdict.BAD
+
+    async def load(self, content: Content) -> None:
+        """Find out, once, what the disk has of it."""
+        if content.loaded is None:
+            content.loaded = trio.Event()
+            try:
+                if self.store is not None and self.store.may_have(content.key, 0, content.size):
+                    await self._look_on_disk(self.store, content)
+            finally:
+                content.loaded.set()
+        await content.loaded.wait()
+
+    async def _look_on_disk(self, store: BlockStore, content: Content) -> None:
+        def look() -> tuple[bool, list[tuple[int, int]]]:
+            return store.is_verified(content.key), store.missing(content.key, content.size)
+
+        verified, missing = await trio.to_thread.run_sync(look)
+        if content.verdict is Verdict.UNKNOWN and not content.hashing:
+            if verified and not missing:
+                content.verdict = Verdict.GOOD
+            for gap in _outside(missing, content.size):
+                content.have.add(*gap)
+
+    # -- reading ------------------------------------------------------------
+
+    def want(
+        self, source: Source, content: Content, ranges: Iterable[tuple[int, int]], read_end: int
+    ) -> bool:
+        """Start to fetch what is missing of ``ranges``, which are whole blocks, in the order of need.
+
+        What begins before ``read_end`` is waited for; the rest is fetched ahead, as far as there is room.
+        Returns whether all of it is here or on its way. No await.
         """
-        block_id = source.key, index
-        block: bytes | None = self._blocks.get(block_id)
-        if block is not None:
-            self._hits += 1
-            return block
-        self._misses += 1
-        fetch = self._fetches.get(block_id) or self._start(source, index, is_prefetch=False)
-        fetch.is_prefetch = False
-        await fetch.done.wait()
-        if fetch.data is None:
-            assert fetch.error is not None
-            # A copy: a shared exception would collect the tracebacks of all who wait.
-            raise copy.copy(fetch.error) from fetch.error
-        return fetch.data
+        for start, end in ranges:
+            for low, high in content.gaps(start, end):
+                if low < read_end:
+                    self._start(source, Segment(content, low, high, is_prefetch=False))
+                    continue
+                segment = Segment(content, low, high, is_prefetch=True)
+                if self._prefetches() >= self._max_prefetches or not self._memory.reserve(segment):
+                    return False
+                self._start(source, segment)
+        return True
 
-    def prefetch(self, source: Source, index: int) -> None:
-        """Start to fetch a block without waiting for it.
+    async def take(
+        self, source: Source, content: Content, offset: int, end: int
+    ) -> tuple[bytes | memoryview, bool]:
+        """The bytes [offset, end) of the content, and whether they had to be waited for.
 
-        Does nothing if it is here or on its way, if the file has no such block, or if ``max_prefetches``
-        are under way.
+        Raises what the fetch raised (``RemoteError``; each caller an exception of its own), ``TooSlow`` after
+        ``fetch_timeout`` seconds. A failure is not kept: the next ``take`` fetches again. Cancellation leaves
+        the fetch running.
         """
-        block_id = source.key, index
-        if (
-            not 0 <= index * self.block_size < source.size
-            or block_id in self._blocks
-            or block_id in self._fetches
-        ):
+        if end > content.demanded:
+            content.demanded = end
+            content.changed()
+        parts: list[memoryview] = []
+        waited = False
+        position = offset
+        while position < end:
+            segment = content.find(position)
+            if segment is None:  # it had to give way, or failed for another reader
+                self.want(source, content, [aligned(position, end, file_size=content.size)], end)
+                segment = content.find(position)
+                assert segment is not None
+            segment.is_prefetch = False
+            stop = min(end, segment.end)
+            waited |= await segment.wait_for(stop)
+            here = min(stop, segment.start + segment.filled)
+            if here > position:
+                parts.append(segment.view[position - segment.start : here - segment.start])
+                position = here
+            if here < stop and segment.error is not None:
+                # A copy: a shared exception would collect the tracebacks of all who wait.
+                raise copy.copy(segment.error) from segment.error
+            self._memory.touch(segment)
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), waited
+
+    def spend(self, content: Content, before: int) -> None:
+        """A reader will not come back to what is before ``before``: that gives way first."""
+        if before > content.spent:
+            content.spent = before
+            for segment in content.segments:
+                if segment.end > before:
+                    break
+                self._memory.spend(segment)
+
+    def ahead(self, reader: object) -> int:
+        """How far (bytes) ``reader`` may fetch ahead: its share of the memory, and what the line brings
+        soon.
+        """
+        now = trio.current_time()
+        self._active[reader] = now
+        if len(self._active) > 1:
+            self._active = {each: last for each, last in self._active.items() if last > now - AHEAD_TIME}
+        share = int(self._memory.max_bytes * AHEAD_SHARE) // len(self._active)
+        rate = self._rate.bytes_a_second
+        soon = UNKNOWN_RATE_AHEAD if rate is None else max(LEAST_AHEAD, int(rate * AHEAD_TIME))
+        return min(share, soon)
+
+    def prefetch(self, source: Source) -> None:
+        """Fetch a small content whole, without waiting for it, if there is room."""
+        self.want(source, self.content(source), [(0, source.size)], 0)
+
+    async def fetch_whole(self, source: Source, content: Content) -> None:
+        """Fetch all that is missing and wait for the comparison of the MD5 (``verify=open``).
+
+        Raises what the fetch raises, and ``BadAnswer`` if not all of it can be kept until it is compared.
+        """
+        known = content.have
+        position = 0
+        while position < content.size and content.verdict is Verdict.UNKNOWN and known is content.have:
+            gaps = known.missing(
+                position, min(position + max(WHOLE_PIECE, self.ahead(content)), content.size)
+            )
+            if not gaps:
+                break
+            start, end = gaps[0]
+            end = min(end, start + WHOLE_PIECE)
+            pieces = [piece for gap in gaps for piece in _pieces(*gap)]
+            self.want(source, content, pieces, end)
+            await self.take(source, content, start, end)
+            self.spend(content, start)
+            position = end
+        while content.awaits_verdict:
+            await content.wait()
+        if content.verdict is Verdict.UNKNOWN and known is content.have:
+            raise BadAnswer(
+                f"{content.key}: the cache does not hold all of it, so it cannot be verified first"
+            )
+
+    async def verdict_of_whole(self, content: Content) -> None:
+        """Wait for the comparison of the MD5 if all of the content is here, at most ``VERDICT_TIMEOUT``."""
+        if content.awaits_verdict:
+            with trio.move_on_after(VERDICT_TIMEOUT):
+                while content.awaits_verdict:
+                    await content.wait()
+
+    # -- fetching ------------------------------------------------------------
+
+    def _prefetches(self) -> int:
+        return sum(segment.is_prefetch for segment in self._in_flight)
+
+    def _start(self, source: Source, segment: Segment) -> None:
+        segment.content.insert(segment)
+        self._in_flight.add(segment)
+        name = f"fetch {source.key} [{segment.start}, {segment.end})"
+        self._nursery.start_soon(self._run, source, segment, name=name)
+
+    async def _run(self, source: Source, segment: Segment) -> None:
+        where = f"[{segment.start}, {segment.end}) of {source.key}"
+        error: RemoteError = Unreachable("the mount is going down")
+        try:
+            with trio.fail_after(self._fetch_timeout):
+                if not segment.room:
+                    await self._memory.wait_for_room(segment)
+                await self._fill(source, segment)
+        except RemoteError as exc:
+            log.debug("fetch of %s failed: %s", where, exc)
+            error = exc
+        except trio.TooSlowError:
+            error = TooSlow(f"no {where} within {self._fetch_timeout:g} s")
+        except Exception as exc:  # a bug in one fetch must not end the mount
+            log.exception("fetch of %s", where)
+            error = BadAnswer(f"internal error: {exc!r}")
+        finally:
+            # When the mount goes down the task is cancelled: nobody may wait for ever then.
+            self._end(segment, error)
+
+    async def _fill(self, source: Source, segment: Segment) -> None:
+        missing = [(segment.start, segment.end)]
+        content = segment.content
+        if self.store is not None and self.store.may_have(content.key, segment.start, segment.end):
+            missing = await trio.to_thread.run_sync(
+                self.store.read_into, content.key, content.size, segment.start, segment.end, segment.view
+            )
+            found = segment.end - segment.start - sum(high - low for low, high in missing)
+            self._from_disk += found
+        if not missing:
+            segment.on_disk = True
+            segment.advance(segment.end - segment.start)
             return
-        if self.statistics().prefetches < self._max_prefetches:
-            self._start(source, index, is_prefetch=True)
+        after = [low for low, _ in missing[1:]] + [segment.end]
+        segment.advance(missing[0][0] - segment.start)
+        for (low, high), next_low in zip(missing, after, strict=True):
+            await self._fetch(source, segment, low, high)
+            segment.advance(next_low - segment.start)
 
-    def drop(self, key: str) -> None:
-        """Forget all blocks of the content ``key``; what is being fetched of it is not kept either."""
-        for block_id in [block_id for block_id in self._blocks if block_id[0] == key]:
-            del self._blocks[block_id]
-        for block_id in [block_id for block_id in self._fetches if block_id[0] == key]:
-            self._fetches.pop(block_id).kept = False
+    async def _fetch(self, source: Source, segment: Segment, low: int, high: int) -> None:
+        """Bytes [low, high) from Figshare, or from an answer that brings them anyway."""
+        content = segment.content
+        while content.stream is not None and segment.start + segment.filled < high:
+            await content.wait()
+        low = max(low, segment.start + segment.filled)
+        if low >= high:
+            return
+        if content.verdict is Verdict.GOOD:  # the disk has lost some of it: it is a new whole
+            content.start_verification()
+            content.loaded = None
+        stream: Stream | None = None
+        seen = 0
+
+        def progress(count: int) -> None:
+            nonlocal seen
+            self._count(count - seen)
+            seen = count
+            segment.advance(low + count - segment.start)
+            if segment.complete:
+                self._complete(segment)
+
+        async def spare(offset: int, chunk: bytes | memoryview) -> bool:
+            nonlocal stream
+            if content.stream is not stream:
+                return False  # one is enough
+            if stream is None:
+                stream = content.stream = Stream()
+            self._count(len(chunk))
+            return await self._take_spare(content, stream, offset, memoryview(chunk), ours=high)
+
+        buffer = segment.view[low - segment.start : high - segment.start]
+        try:
+            async with self._slots:
+                await source.fetch(low, high, buffer, progress=progress, spare=spare)
+        finally:
+            if stream is not None:
+                self._end_stream(content)
+        if seen < high - low:
+            progress(high - low)
+
+    def _count(self, size: int) -> None:
+        self._fetched += size
+        self._rate.add(size, trio.current_time())
+
+    def _complete(self, segment: Segment) -> None:
+        """All bytes of a segment are here."""
+        if segment not in self._in_flight:
+            return
+        self._in_flight.remove(segment)
+        segment.end_here(None)
+        content = segment.content
+        if not segment.kept:
+            self._memory.give_back(segment)
+            return
+        content.have.add(segment.start, segment.end)
+        if not segment.on_disk:
+            content.fresh.add(segment.start, segment.end)
+        self._memory.keep(segment)
+        if segment.end <= content.spent:
+            self._memory.spend(segment)
+        if self.store is not None and not segment.on_disk:
+            content.unwritten += 1
+            segment.to_be_written = True
+            self._memory.unwritten += segment.filled
+            self._nursery.start_soon(self._write, self.store, segment)
+        self._verifier.advance(content)
+        self._memory.changed()
+
+    def _end(self, segment: Segment, error: RemoteError) -> None:
+        """The task of a segment ends, well or not."""
+        if segment.complete:
+            self._complete(segment)
+        if segment not in self._in_flight:
+            return
+        segment.end_here(error)
+        if segment.filled:
+            self._complete(segment)
+        else:
+            self._in_flight.remove(segment)
+            if segment.kept:
+                segment.content.remove(segment)
+            self._memory.give_back(segment)
+
+    # -- answers that bring a whole file ------------------------------------------------------------
+
+    async def _take_spare(
+        self, content: Content, stream: Stream, offset: int, chunk: memoryview, *, ours: int
+    ) -> bool:
+        """Put what comes along into the segments that want it, or into new ones; False to end the stream.
+
+        ``ours``: up to there the one who opened the stream waits for it, so it must not be held up before.
+        """
+        while chunk:
+            if offset >= ours and not await self._is_wanted_soon(content, offset):
+                return False
+            segment = content.find(offset)
+            if segment is None:
+                start, end = content.gaps(
+                    offset, min((offset // STREAM_CELL + 1) * STREAM_CELL, content.size)
+                )[0]
+                segment = Segment(content, start, end, is_prefetch=True)
+                segment.is_streamed = True
+                if start % BLOCK_SIZE or not self._memory.reserve(segment):
+                    size = min(len(chunk), end - offset)
+                    offset, chunk = offset + size, chunk[size:]
+                    continue
+                content.insert(segment)
+                self._in_flight.add(segment)
+            size = min(len(chunk), segment.end - offset)
+            if segment.start + segment.filled == offset and not segment.ended and segment.room:
+                segment.view[offset - segment.start :][:size] = chunk[:size]
+                segment.advance(offset + size - segment.start)
+                if segment.complete:
+                    self._complete(segment)
+            offset, chunk = offset + size, chunk[size:]
+        stream.position = offset
+        content.changed()
+        return True
+
+    @staticmethod
+    async def _is_wanted_soon(content: Content, offset: int) -> bool:
+        with trio.move_on_after(STREAM_PATIENCE):
+            while offset > content.demanded + STREAM_LEAD:
+                await content.wait()
+            return True
+        return False
+
+    def _end_stream(self, content: Content) -> None:
+        content.stream = None
+        for segment in [each for each in self._in_flight if each.content is content and each.is_streamed]:
+            self._end(segment, Unreachable("the answer ended"))
+        content.changed()
+
+    # -- on disk ------------------------------------------------------------
+
+    async def _write(self, store: BlockStore, segment: Segment) -> None:
+        """Put a complete segment on disk, unless it has given way before its turn."""
+        content = segment.content
+        try:
+            async with self._writers:
+                if segment.kept:
+                    segment.pins += 1
+                    try:
+                        await trio.to_thread.run_sync(
+                            store.write,
+                            content.key,
+                            content.size,
+                            segment.start,
+                            segment.view[: segment.filled],
+                        )
+                        segment.on_disk = True
+                    finally:
+                        segment.pins -= 1
+        except Exception:  # a bug in here must not end the mount
+            log.exception("writing of %r to the cache", segment)
+        finally:
+            content.unwritten -= 1
+            segment.to_be_written = False
+            self._memory.unwritten -= segment.filled
+            content.changed()
+            self._memory.changed()
+            if content.verdict is Verdict.GOOD:
+                self._mark(content)
+
+    def _mark(self, content: Content) -> None:
+        """Remember on disk that the content is verified, once all of it is there."""
+        content.changed()
+        if self.store is not None and not content.unwritten:
+            self._nursery.start_soon(self._mark_on_disk, self.store, content)
+
+    async def _mark_on_disk(self, store: BlockStore, content: Content) -> None:
+        def mark() -> None:
+            if not store.missing(content.key, content.size):
+                store.mark_verified(content.key)
+
+        await trio.to_thread.run_sync(mark)
+
+    async def _mismatch(self, content: Content, found: str) -> None:
+        """All of it was fetched, and is not what Figshare says: drop it all."""
+        content.mismatches += 1
+        again = content.mismatches == 1
+        log.warning(
+            "%s: the MD5 of what Figshare sent is %s: %s",
+            content.key,
+            found,
+            "it is fetched again" if again else "it cannot be read faithfully",
+        )
+        for segment in content.segments:
+            segment.kept = False  # not to be written any more
+        while content.unwritten:
+            await content.wait()
+        if self.store is not None:
+            await trio.to_thread.run_sync(self.store.drop, content.key)
+        # No await from here on: readers see all of the old or nothing of it.
+        for segment in content.segments:
+            if segment not in self._in_flight:
+                self._memory.give_back(segment)
+        content.segments.clear()
+        content.start_verification()
+        content.loaded = None
+        content.generation += 1
+        if not again:
+            content.verdict = Verdict.BAD
+            content.bad_until = trio.current_time() + BROKEN_FOR
+        content.changed()
+
+    def adopt(self, key: str, size: int, path: Path) -> None:
+        """Keep what was just uploaded, whose MD5 has been compared: a copy of the file ``path`` goes to disk,
+        beside what else is done. The file may be deleted meanwhile. Errors are logged only.
+        """
+        if self.store is None or not size:
+            return
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            log.debug("cannot keep %s in the cache: %s", key, exc)
+            return
+        self._nursery.start_soon(self._adopt, self.store, key, size, descriptor, name=f"adopt {key}")
+
+    async def _adopt(self, store: BlockStore, key: str, size: int, descriptor: int) -> None:
+        try:
+            await trio.to_thread.run_sync(_copy_into, store, key, size, descriptor, limiter=self._writers)
+        except Exception:  # a bug in here must not end the mount
+            log.exception("keeping %s in the cache", key)
+        finally:
+            os.close(descriptor)
 
     def statistics(self) -> Statistics:
         return Statistics(
-            hits=self._hits,
-            misses=self._misses,
-            bytes=int(self._blocks.currsize),
-            blocks=len(self._blocks),
-            fetches=len(self._running),
-            prefetches=sum(fetch.is_prefetch for fetch in self._running),
+            bytes=self._memory.used,
+            max_bytes=self._memory.max_bytes,
+            segments=sum(len(content.segments) for content in self._contents.values()),
+            fetches=len(self._in_flight),
+            prefetches=self._prefetches(),
+            fetched=self._fetched,
+            from_disk=self._from_disk,
         )
 
-    def _start(self, source: Source, index: int, *, is_prefetch: bool) -> _Fetch:
-        start, end = block_range(index, block_size=self.block_size, file_size=source.size)
-        fetch = _Fetch((source.key, index), is_prefetch=is_prefetch)
-        self._nursery.start_soon(
-            self._run, fetch, source, start, end, name=f"fetch {source.key} [{start}, {end})"
-        )
-        self._fetches[fetch.block_id] = fetch
-        self._running.add(fetch)
-        return fetch
 
-    async def _run(self, fetch: _Fetch, source: Source, start: int, end: int) -> None:
-        try:
-            with trio.fail_after(self._fetch_timeout):
-                async with self._room:
-                    self._evict()
-                    data = await source.fetch(start, end)
-            if len(data) != end - start:
-                raise BadAnswer(f"{len(data)} bytes for [{start}, {end}) of {source.key}")
-            # No await since the room was given back: who has it next evicts only after this block is in.
-            if fetch.kept:
-                self._blocks[fetch.block_id] = data
-            fetch.data = data
-        except RemoteError as exc:
-            log.debug("fetch of [%d, %d) of %s failed: %s", start, end, source.key, exc)
-            fetch.error = exc
-        except trio.TooSlowError:
-            fetch.error = TooSlow(f"no [{start}, {end}) of {source.key} within {self._fetch_timeout:g} s")
-        except Exception as exc:  # a bug in one fetch must not end the mount
-            log.exception("fetch of [%d, %d) of %s", start, end, source.key)
-            fetch.error = BadAnswer(f"internal error: {exc!r}")
-        finally:
-            # When the mount goes down the task is cancelled: nobody may wait for ever then.
-            if fetch.data is None and fetch.error is None:
-                fetch.error = Unreachable("the mount is going down")
-            if fetch.kept:
-                del self._fetches[fetch.block_id]
-            self._running.remove(fetch)
-            fetch.done.set()
+def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:
+    if not store.missing(key, size):
+        store.mark_verified(key)
+        return
+    for start in range(0, size, STREAM_CELL):
+        piece = os.pread(descriptor, min(STREAM_CELL, size - start), start)
+        if len(piece) != min(STREAM_CELL, size - start):
+            return
+        store.write(key, size, start, piece)
+    if not store.missing(key, size):
+        store.mark_verified(key)
 
-    def _evict(self) -> None:
-        """Drop the blocks unused for longest until those being fetched have room."""
-        reserved = self._room.borrowed_tokens * self.block_size
-        while self._blocks and self._blocks.currsize + reserved > self._max_bytes:
-            self._blocks.popitem()
+
+def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
+    for position in range(start, end, WHOLE_PIECE):
+        yield position, min(position + WHOLE_PIECE, end)
+
+
+def _outside(gaps: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """What ``gaps`` leave of [0, size)."""
+    position = 0
+    for low, high in gaps:
+        yield position, low
+        position = high
+    yield position, size
+
+
+class _Rate:
+    """Bytes a second that the line brings: the best of the last quarters of a second, slowly forgotten."""
+
+    INTERVAL = 0.25
+    FORGET = 0.95  #: an interval
+
+    def __init__(self) -> None:
+        self.bytes_a_second: float | None = None
+        self._since = 0.0
+        self._count = 0
+
+    def add(self, size: int, now: float) -> None:
+        passed = now - self._since
+        if passed > 4 * self.INTERVAL:  # a pause: nothing was asked for
+            self._since, self._count = now, size
+            return
+        self._count += size
+        if passed >= self.INTERVAL:
+            rate = self._count / passed
+            self.bytes_a_second = max(rate, (self.bytes_a_second or 0.0) * self.FORGET)
+            self._since, self._count = now, 0

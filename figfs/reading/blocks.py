@@ -1,46 +1,24 @@
-"""Offsets in a file <-> blocks, the unit of reading and caching. Pure.
+"""The block: the unit of presence, checksum and alignment of what is fetched and kept. Pure.
 
-A file of ``file_size`` bytes is cut into blocks of ``block_size`` bytes, the last one shorter; block 0
-starts at 0. An empty file has none. Ends are exclusive, as in Python's slices.
+A file is cut into blocks of ``BLOCK_SIZE`` bytes from offset 0 on, the last one shorter; an empty file has
+none. Ends are exclusive, as in Python's slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+#: Small, so that a program that sniffs 16 KiB or reads 4 KiB at random fetches little more than that; not
+#: smaller, since each block has a checksum to compute and to compare (32,768 of them a GiB).
+BLOCK_SIZE = 32 << 10
 
 
-def blocks_of(offset: int, size: int, *, block_size: int, file_size: int) -> range:
-    """The indices of the blocks that hold ``size`` bytes from ``offset`` on, as far as the file goes.
+def aligned(start: int, end: int, *, file_size: int) -> tuple[int, int]:
+    """[start, end) widened to whole blocks, as far as the file goes.
 
-    Empty for no bytes or past the end. ``ValueError`` for a negative offset or size.
+    Empty, as (n, n), for no bytes or past the end. ``ValueError`` for a negative start.
     """
-    if offset < 0 or size < 0:
-        raise ValueError(f"no range of a file: offset {offset}, size {size}")
-    end = min(offset + size, file_size)
-    if end <= offset:
-        return range(0)
-    return range(offset // block_size, (end - 1) // block_size + 1)
-
-
-def block_range(index: int, *, block_size: int, file_size: int) -> tuple[int, int]:
-    """The bytes of block ``index``: (start, end). ``ValueError`` if the file has no such block."""
-    start = index * block_size
-    if not 0 <= start < file_size:
-        raise ValueError(f"a file of {file_size} bytes has no block {index}")
-    return start, min(start + block_size, file_size)
-
-
-def cut(blocks: Sequence[bytes], offset: int, size: int, *, block_size: int) -> bytes:
-    """``size`` bytes from ``offset`` on, out of ``blocks``: those of ``blocks_of``, in order.
-
-    Short where the last block ends earlier, b"" without blocks.
-    """
-    if not blocks:
-        return b""
-    start = offset % block_size
-    if len(blocks) == 1:
-        return blocks[0][start : start + size]
-    views = [memoryview(block) for block in blocks]  # so that the ends are not copied twice
-    views[0] = views[0][start:]
-    views[-1] = views[-1][: size - sum(map(len, views[:-1]))]
-    return b"".join(views)
+    if start < 0:
+        raise ValueError(f"no offset in a file: {start}")
+    end = min(end, file_size)
+    if end <= start:
+        return (start, start)
+    return start // BLOCK_SIZE * BLOCK_SIZE, min(-(-end // BLOCK_SIZE) * BLOCK_SIZE, file_size)

@@ -1,56 +1,80 @@
-"""One open stored file: reads answered from blocks, with a read-ahead of one block.
+"""One open stored file: reads answered from the block cache, which fetches ahead as ``readahead.py`` says.
 
 The handle pins its ``Source``: whatever becomes of the name, it reads one version to its end (semantics.md,
-``open``). The issue on reading replaces the policy; ``openfiles.py`` needs ``read`` only.
+``open``). It never mixes what was found to be wrong with what is fetched after that.
 """
 
 from __future__ import annotations
 
-from figfs.reading.blockcache import BlockCache, Source
-from figfs.reading.blocks import blocks_of, cut
-
-# How far ahead of the last read one may start and still count as sequential. The kernel sends its
-# read-ahead as requests of 128 KiB, some at once, and they arrive slightly out of order.
-SLACK = 256 << 10
+from figfs.errors import BadAnswer
+from figfs.reading.blockcache import BlockCache
+from figfs.reading.readahead import ReadAhead
+from figfs.reading.segments import Source, Verdict
 
 
 class Reader:
     """What one handle reads. Reads may run at the same time."""
 
-    def __init__(self, source: Source, cache: BlockCache) -> None:
+    def __init__(self, source: Source, cache: BlockCache, *, verify: str = "end") -> None:
+        """``verify``: "end": a read that completes the file waits for the verdict; "open": the first read
+        waits until all of the file has been fetched and compared; "background": no read waits.
+        """
         self.source = source
         self._cache = cache
-        self._last_end: int | None = None  #: where the last read ended; None before the first
+        self._content = cache.content(source)
+        self._policy = ReadAhead(source.size)
+        self._verify = verify
+        self._planned: object = None  #: the last plan's ranges, if all of them are here or on their way
+        self._generation: int | None = None  #: of the content, when the first bytes were handed out
 
     def __repr__(self) -> str:
-        return f"<Reader {self.source!r} last_end={self._last_end}>"
+        return f"<Reader {self.source!r}>"
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """``size`` bytes from ``offset`` on: short at the end of the file, b"" past it.
 
-        Raises what ``BlockCache.get`` raises, ``ValueError`` for a negative offset or size. Cancellation
-        leaves the fetches running: the next read finds what they bring.
+        Where a read completes the file, it waits until its MD5 has been compared. Raises what
+        ``BlockCache.take`` raises, ``BadAnswer`` if the file is not what Figshare says, ``ValueError`` for a
+        negative offset or size. Cancellation leaves the fetches running: the next read finds what they bring.
         """
-        block_size = self._cache.block_size
-        wanted = blocks_of(offset, size, block_size=block_size, file_size=self.source.size)
-        if not wanted:
-            return b""
+        if offset < 0 or size < 0:
+            raise ValueError(f"no range of a file: offset {offset}, size {size}")
         end = min(offset + size, self.source.size)
-        in_sequence = self._note(offset, end)
-        for index in wanted[1:]:
-            self._cache.prefetch(self.source, index)
-        if in_sequence:
-            self._cache.prefetch(self.source, wanted[-1] + 1)
-        blocks = [await self._cache.get(self.source, index) for index in wanted]
-        return cut(blocks, offset, end - offset, block_size=block_size)
+        if end <= offset:
+            return b""
+        content = self._content
+        if content.loaded is None or not content.loaded.is_set():
+            await self._cache.load(content)
+        while True:
+            self._check()
+            generation = content.generation
+            if self._verify == "open" and content.verdict is Verdict.UNKNOWN:
+                await self._cache.fetch_whole(self.source, content)
+                if content.generation != generation:
+                    continue
+            data = await self._take(offset, end)
+            if self._verify != "background":
+                await self._cache.verdict_of_whole(content)
+            if content.generation == generation:
+                self._generation = generation
+                return data
 
-    def _note(self, offset: int, end: int) -> bool:
-        """Whether this read goes on where the last one ended; the first does if it ends with its block.
+    def _check(self) -> None:
+        content = self._content
+        if self._generation is not None and content.generation != self._generation:
+            raise BadAnswer(f"{content.key}: what was read before is not what Figshare holds; open it again")
+        if self._cache.is_broken(content):
+            raise BadAnswer(f"{content.key}: the MD5 of what Figshare sends is another, again and again")
 
-        So a file manager that sniffs 16 KiB at the start (programs.md §2b), and a random reader, get what
-        they ask for.
-        """
-        before, self._last_end = self._last_end, end
-        if before is None:
-            return end % self._cache.block_size == 0
-        return 0 <= offset - before <= SLACK
+    async def _take(self, offset: int, end: int) -> bytes | memoryview:
+        cache, content = self._cache, self._content
+        plan = self._policy.plan(offset, end - offset, most=cache.ahead(self))
+        if plan.ranges is not self._planned:
+            complete = cache.want(self.source, content, plan.ranges, end)
+            self._planned = plan.ranges if complete else None
+        data, waited = await cache.take(self.source, content, offset, end)
+        if waited:
+            self._policy.stalled(offset)
+        if plan.spent_before:
+            cache.spend(content, plan.spent_before)
+        return data

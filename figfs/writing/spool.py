@@ -21,7 +21,7 @@ from figfs.errors import BadAnswer
 from figfs.intervals import Intervals
 
 #: Bytes of [start, end) of the stored file under an overlay.
-ReadBase = Callable[[int, int], Awaitable[bytes]]
+ReadBase = Callable[[int, int], Awaitable[bytes | memoryview]]
 
 CHUNK = (
     1 << 20

@@ -65,6 +65,8 @@ class Uploader:
         self._client = client
         self._journal = journal
         self._spool_directory = spool_directory
+        #: Called with each file that Figshare has now, verified, and the spool file with its bytes.
+        self.on_stored: Callable[[File, Path], None] = lambda stored, path: None
         self._claimed: set[Id] = set()  #: files that uploads have announced: theirs, not another's
         self._files = trio.CapacityLimiter(files_at_once)
         self._parts = trio.CapacityLimiter(
@@ -82,7 +84,9 @@ class Uploader:
         while True:
             try:
                 async with self._files:
-                    return await self._store_once(upload, announced)
+                    stored = await self._store_once(upload, announced)
+                self.on_stored(stored, self.spool_path(upload))
+                return stored
             except VerificationFailed:
                 damaged += 1
                 if damaged >= MISMATCHES:
