@@ -473,7 +473,7 @@ def test_random_reads_fetch_what_they_read(
     rng = random.Random(11)
     drive = Drive(GIB)
     count = 400
-    touched = set()
+    touched: set[int] = set()
     for _ in range(count):
         offset = rng.randrange(GIB - 2 * MIB)
         if aligned:
