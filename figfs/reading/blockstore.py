@@ -128,12 +128,19 @@ class BlockStore:
             self._space.complain("defect", "%s: %s; removed, to be fetched again", path, exc)
             self._space.remove(name, path)
         except OtherVersion:
-            pass  # a newer figfs may be using it; eviction removes it in its turn
+            self._note_useless(name)  # a newer figfs may be using it; eviction removes it in its turn
         except OSError as exc:
             self._space.complain(exc.errno, "cannot read the cache: %s: %s", path, exc.strerror)
+            self._note_useless(name)
             if exc.errno in _USELESS:
                 self._space.remove(name, path)
         return 0
+
+    def _note_useless(self, name: str) -> None:
+        """The file is there, but no block in it for us: so that ``write`` does not take it for kept."""
+        entry = self._index.get(name)
+        if entry is not None:
+            entry.present = 0
 
     def _note_use(self, name: str, descriptor: int, header: Header) -> None:
         entry = self._index.get(name)
@@ -146,8 +153,8 @@ class BlockStore:
         entry.present = header.present
         self._index.use(name)
         now = time.time_ns()
-        if not 0 <= now - entry.used <= TOUCH_AFTER:
-            entry.used = now
+        if not 0 <= now - entry.touched <= TOUCH_AFTER:
+            entry.touched = now
             with contextlib.suppress(OSError):  # a cache that may only be read is still one
                 os.utime(descriptor, ns=(now, now))
 

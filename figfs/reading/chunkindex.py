@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -21,13 +22,14 @@ class Entry:
 
     shard: str  #: the directory it is in
     allocated: int  #: bytes on disk
-    used: int  #: the file's mtime in ns: when it was last used, exact to a minute
+    touched: int  #: the file's mtime in ns: its last use that is written down
+    last: int  #: its last use, as far as this process knows, in ns
     present: int = UNKNOWN  #: bit b: block b is there
 
 
 def entry_of(shard: str, figures: os.stat_result, present: int = UNKNOWN) -> Entry:
     """The entry of a file, from what ``stat`` says of it."""
-    return Entry(shard, figures.st_blocks * 512, figures.st_mtime_ns, present)
+    return Entry(shard, figures.st_blocks * 512, figures.st_mtime_ns, figures.st_mtime_ns, present)
 
 
 class ChunkIndex:
@@ -38,6 +40,7 @@ class ChunkIndex:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._total = 0
         self._changed: set[str] | None = None  # names put or forgotten since a listing began
+        self._sorted = True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -52,7 +55,8 @@ class ChunkIndex:
         return self._entries.get(name)
 
     def put(self, name: str, entry: Entry) -> None:
-        """Note a file that was just used."""
+        """Note a file that was used just now."""
+        entry.last = time.time_ns()
         with self._lock:
             self._note_change(name)
             old = self._entries.get(name)
@@ -63,7 +67,9 @@ class ChunkIndex:
     def use(self, name: str) -> None:
         """Note that the file was used just now."""
         with self._lock:
-            if name in self._entries:
+            entry = self._entries.get(name)
+            if entry is not None:
+                entry.last = time.time_ns()
                 self._entries.move_to_end(name)
 
     def forget(self, name: str) -> None:
@@ -88,11 +94,10 @@ class ChunkIndex:
     def merge(self, listed: Iterable[tuple[str, Entry]]) -> None:
         """Take in what a part of the directory held, in any order, and end the listing.
 
-        Files that others used more recently than this process become the most recent ones.
+        What others have written or used is out of order until ``sort``.
         """
         with self._lock:
             changed, self._changed = self._changed or set(), None
-            recent: list[tuple[int, str]] = []
             for name, entry in listed:
                 if name in changed:
                     continue
@@ -100,20 +105,21 @@ class ChunkIndex:
                 if known is None:
                     self._entries[name] = entry
                     self._total += entry.allocated
-                    recent.append((entry.used, name))
+                    self._sorted = False
                     continue
                 self._total += entry.allocated - known.allocated
                 known.allocated = entry.allocated
-                if entry.used > known.used:
-                    known.used, known.present = entry.used, UNKNOWN
-                    recent.append((entry.used, name))
-            for _, name in sorted(recent):
-                self._entries.move_to_end(name)
+                if entry.touched > known.touched:
+                    known.touched, known.present = entry.touched, UNKNOWN
+                    known.last = max(known.last, entry.touched)
+                    self._sorted = False
 
     def sort(self) -> None:
-        """Bring all into the order of their last use; for the first listing, which comes part by part."""
+        """Bring all into the order of their last use, after the last ``merge``."""
         with self._lock:
-            self._entries = OrderedDict(sorted(self._entries.items(), key=lambda item: item[1].used))
+            if not self._sorted:
+                self._entries = OrderedDict(sorted(self._entries.items(), key=lambda item: item[1].last))
+                self._sorted = True
 
     def _note_change(self, name: str) -> None:
         if self._changed is not None:

@@ -173,7 +173,6 @@ class Space:
     def _list(self) -> None:
         """Learn what is on disk, whoever wrote it. Needs ``_room``."""
         began = self._clock()
-        first = self.listed_at == float("-inf")
         seen: set[str] = set()
         marked: set[str] = set()
         overhead = 0
@@ -191,8 +190,7 @@ class Space:
             finally:
                 self.index.merge(listed)
             seen.update(name for name, _ in listed)
-        if first:
-            self.index.sort()
+        self.index.sort()
         for name in self.index.oldest_first():
             entry = self.index.get(name)
             if name not in seen and entry is not None:
