@@ -8,6 +8,7 @@ anything, to any host, is in ``wire.py``.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import logging
@@ -16,6 +17,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import cachetools
 import httpx
 import msgspec
 import trio
@@ -25,8 +27,10 @@ from figfs.errors import BadAnswer, ConfigurationError, TooSlow, UnknownOutcome
 from figfs.figshare import proxies, records
 from figfs.figshare.pacing import Pacer, Priority
 from figfs.figshare.records import Id
+from figfs.figshare.redirects import Redirects
 from figfs.figshare.retry import Failure, Verdict, classify, may_be_done, wait_time
 from figfs.figshare.transport import Transport
+from figfs.figshare.waits import Waits
 from figfs.figshare.wire import (
     CONNECT_TIMEOUT,
     SILENCE_TIMEOUT,
@@ -83,6 +87,8 @@ class Client:
         self.wire = wire
         self._pacer = pacer
         self._priority = priority
+        self.redirects = Redirects()
+        self._waits: cachetools.LRUCache[object, Waits] = cachetools.LRUCache(64)
 
     def __repr__(self) -> str:
         return f"<Client {self.api} {self._priority.name.lower()} in_flight={self.wire.in_flight}>"
@@ -103,7 +109,13 @@ class Client:
 
     def background(self) -> Client:
         """The same client for work that nobody waits for: its API requests go after the interactive ones."""
-        return Client(self.wire, self._pacer, Priority.BACKGROUND)
+        other = copy.copy(self)
+        other._priority = Priority.BACKGROUND
+        return other
+
+    def waits(self, url: str) -> Waits:
+        """What is known about how fast the server of ``url`` answers."""
+        return self._waits.setdefault(origin(url), Waits())
 
     def statistics(self) -> ClientStatistics:
         wire = self.wire

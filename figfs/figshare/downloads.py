@@ -1,31 +1,37 @@
 """Bytes [start, end) of a stored file: exactly these, or an error.
 
 Two routes (quirks D1 to D4): ``{api}/file/download/{id}`` with the token, and the file's ``download_url``.
-Both redirect to storage by a URL that lives ten seconds (D10), which is therefore used at once and never
-kept. Redirects are followed by hand: the token goes to the first address only (and there only to the API),
-the range to every one.
+Both redirect to storage by a URL that lives ten seconds (D10): ranges that start within that time share it.
+Redirects are followed by hand: the token goes to the first address only (and there only to the API), the
+range to every one.
+
+A connection that brings nothing for much longer than others do is given up, and the rest of the range is
+asked for on a new one at once.
 
 Not paced: Figshare's "one request a second" is about the API (issue 2, "The client").
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
 import random
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import trio
 
-from figfs.errors import BadAnswer, Changed, Invalid, RemoteError
+from figfs.errors import BadAnswer, Changed, Invalid, RemoteError, TooSlow
 from figfs.figshare.client import PATIENCE, Client, segment
 from figfs.figshare.records import File
+from figfs.figshare.redirects import life_of
 from figfs.figshare.retry import Failure, Verdict, classify, wait_time
-from figfs.figshare.wire import SILENCE_TIMEOUT, Failed, Progress, Receive, is_loopback, origin
+from figfs.figshare.waits import LONGEST
+from figfs.figshare.wire import Failed, Progress, Receive, is_loopback, origin
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +63,12 @@ async def fetch_into(
     may hold anything until they are.
 
     ``spare``: where a server answers with the whole file, the bytes outside of the range are offered to it,
-    in order, in pieces that end at multiples of ``PIECE``, instead of being thrown away. It may wait. After
-    it has returned False nothing more is offered, and the answer is dropped when the range is full. As long
-    as it returns True the answer is read to the end of the file; this function returns only then, though
-    ``progress`` has told that the range is full; trouble with the rest is no error. What is offered is as
-    right as the server is, which may be an older answer than the one that fills the range.
+    in order (from the start again after trouble), in pieces that end at multiples of ``PIECE``, instead of
+    being thrown away. It may wait. After it has returned False nothing more is offered, and the answer is
+    dropped when the range is full. As long as it returns True the answer is read to the end of the file; this
+    function returns only then, though ``progress`` has told that the range is full; trouble with the rest is
+    no error. What is offered is as right as that answer is: where its head tells no length, that it was an
+    answer of another length may be found out later.
 
     Repeated on both routes until the caller's deadline, or for about 25 s without any progress. Raises
     ``Changed`` when the file is gone or has another size, ``Unauthorized`` when the token is not valid any
@@ -119,6 +126,9 @@ class _Download:
         self._progress = progress
         self._spare = spare
         self._got = 0
+        self._stalls = 0  #: in a row
+        self._limit = LONGEST  #: seconds without a byte, for the request under way
+        self._longest = 0.0  #: seconds without a byte, in the request under way
         self._what = f"download of file {file.id}"
 
     async def run(self) -> None:
@@ -133,7 +143,7 @@ class _Download:
                     await self._follow(url)
                     return
                 except Failed as failed:
-                    if self._start + self._got == self._end:
+                    if self._is_full():
                         return  # the connection broke after the last byte
                     log.debug("%s", failed.error)
                     failures.append(failed)
@@ -150,45 +160,117 @@ class _Download:
             await trio.sleep(wait)
         raise AssertionError("unreachable")
 
-    async def _follow(self, url: str) -> None:
-        """Get what is missing by one route. Raises ``Failed``, or ``Changed`` if no route can help."""
-        try:
-            await self._follow_once(url)
-        except _Expired:
-            # The presigned URL came too late to storage: a new one, once (D10).
-            try:
-                await self._follow_once(url)
-            except _Expired as expired:
-                raise expired.failed from None
+    def _is_full(self) -> bool:
+        return self._start + self._got == self._end
 
-    async def _follow_once(self, url: str) -> None:
-        headers = {
-            "Range": f"bytes={self._start + self._got}-{self._end - 1}",
-            "Accept-Encoding": "identity",
-        }
-        for hop in range(MOST_REDIRECTS + 1):
-            problem = _refused_target(self._client, url)
-            if problem is not None:
-                raise self._bad(problem)
-            # The token goes to the first address only. A storage that shares the API's origin refuses it
-            # (D7).
+    async def _follow(self, route: str) -> None:
+        """Get what is missing by one route. Raises ``Failed``, or ``Changed`` if no route can help."""
+        stalled = expired = False
+        while True:
+            before = self._got
+            try:
+                await self._follow_once(route, new_connection=stalled)
+                return
+            except _Expired as exc:
+                # The presigned URL came too late to storage: a new one, once (D10).
+                if expired:
+                    raise exc.failed from None
+                expired = True
+            except Failed as failed:
+                if not isinstance(failed.error, TooSlow) or self._is_full():
+                    raise
+                self._stalls = 1 if self._got > before else self._stalls + 1
+                if (stalled and self._got == before) or self._limit >= LONGEST:
+                    raise
+                stalled = True
+                self._client.wire.retries += 1
+                log.debug("%s; again at once", failed.error)
+
+    async def _follow_once(self, route: str, *, new_connection: bool) -> None:
+        key = (self._file.id, route)
+        redirects = self._client.redirects
+        found = await redirects.look_up(key)
+        shared = isinstance(found, str)
+        if isinstance(found, str):
+            target = found
+        else:
+            # No await until the resolution is entered.
+            with found as resolution:
+                async with self._ask(route, authorized=True, new_connection=new_connection) as response:
+                    if response.status_code not in REDIRECTS:
+                        if response.status_code in (200, 206):
+                            resolution.direct()
+                        await self._receive(response)
+                        return
+                    target = await self._redirected(route, response)
+                    resolution.redirected(target, life_of(target, response.headers))
+                    await self._drain(response)
+        try:
+            await self._get(target, shared=shared, new_connection=new_connection)
+        except (_Expired, Failed):
+            redirects.forget(key, target)
+            raise
+
+    async def _get(self, target: str, *, shared: bool, new_connection: bool) -> None:
+        """What is missing from where a route redirects to, and perhaps on from there."""
+        for _hop in range(MOST_REDIRECTS):
+            # The token goes to the first address only: a storage on the API's own origin refuses it (D7).
+            async with self._ask(target, authorized=False, new_connection=new_connection) as response:
+                status = response.status_code
+                if status not in REDIRECTS:
+                    if status == 403 or (shared and status in (400, 401, 404, 410)):
+                        raise _Expired(await self._client.wire.refused(response, what=self._what))
+                    await self._receive(response)
+                    return
+                target = await self._redirected(target, response)
+                await self._drain(response)
+        raise self._bad(f"more than {MOST_REDIRECTS} redirects")
+
+    @contextlib.asynccontextmanager
+    async def _ask(
+        self, url: str, *, authorized: bool, new_connection: bool
+    ) -> AsyncIterator[httpx.Response]:
+        problem = _refused_target(self._client, url)
+        if problem is not None:
+            raise self._bad(problem)
+        waits = self._client.waits(url)
+        self._limit = waits.limit(self._stalls)
+        self._longest = self._limit
+        asked = trio.current_time()
+        try:
             async with self._client.wire.exchange(
                 "GET",
                 url,
                 what=self._what,
-                authorized=hop == 0,
-                headers=headers,
-                head_timeout=SILENCE_TIMEOUT,
+                authorized=authorized,
+                headers={
+                    "Range": f"bytes={self._start + self._got}-{self._end - 1}",
+                    "Accept-Encoding": "identity",
+                },
+                head_timeout=self._limit,
+                new_connection=new_connection,
             ) as response:
-                if response.status_code not in REDIRECTS:
-                    await self._receive(response, redirected=hop > 0)
-                    return
-                url = urllib.parse.urljoin(url, response.headers.get("location", ""))
-                if (_number(response.headers.get("content-length")) or 0) <= SMALL:
-                    await self._client.wire.read_body(response, what=self._what)
-        raise self._bad(f"more than {MOST_REDIRECTS} redirects")
+                self._longest = trio.current_time() - asked
+                yield response
+            waits.note(self._longest)
+        except Failed as failed:
+            if isinstance(failed.error, TooSlow):
+                waits.note(self._longest)
+            raise
 
-    async def _receive(self, response: httpx.Response, *, redirected: bool) -> None:
+    async def _redirected(self, url: str, response: httpx.Response) -> str:
+        target: str = urllib.parse.urljoin(url, response.headers.get("location", ""))
+        problem = _refused_target(self._client, target)
+        if problem is not None:
+            raise self._bad(problem)
+        return target
+
+    async def _drain(self, response: httpx.Response) -> None:
+        """Read the body of a redirect if that is less than what a new connection costs."""
+        if (_number(response.headers.get("content-length")) or 0) <= SMALL:
+            await self._client.wire.read_body(response, what=self._what)
+
+    async def _receive(self, response: httpx.Response) -> None:
         status = response.status_code
         if status == 206:
             await self._receive_part(response)
@@ -203,10 +285,7 @@ class _Download:
             # 202 is a bot challenge (D1). Whatever it is: no data.
             raise self._bad(f"answered {status}", status=status)
         else:
-            failed = await self._client.wire.refused(response, what=self._what)
-            if status == 403 and redirected:
-                raise _Expired(failed)
-            raise failed
+            raise await self._client.wire.refused(response, what=self._what)
 
     async def _receive_part(self, response: httpx.Response) -> None:
         """A 206: bytes from where we asked, perhaps fewer."""
@@ -257,16 +336,16 @@ class _Download:
 
         too_long = False
         try:
-            await receive(self._buffer[before : before + most], count)
+            await self._hear(receive, self._buffer[before : before + most], count)
             if excess and not sure and came == most:
-                too_long = await receive(memoryview(bytearray(1))) > 0
+                too_long = await self._hear(receive, memoryview(bytearray(1))) > 0
         except Failed:
             self._tell(before + came)  # a connection that broke says nothing against what came
             raise
         if too_long:
             raise self._bad("more bytes than announced")
         self._tell(before + came)
-        if self._start + self._got < self._end:
+        if not self._is_full():
             # With some progress it is worth going on; a body that is empty will be so again.
             outcome = Failure.LOST if self._got > before else Failure.GARBLED
             raise Failed(outcome, BadAnswer(f"{self._what}: the answer ended early"))
@@ -282,13 +361,32 @@ class _Download:
         at = start
         while at < end and (offer or needed):
             size = min(PIECE - at % PIECE, end - at)
-            came = await receive(piece[:size])
+            came = await self._hear(receive, piece[:size])
             if came < size:
                 raise Failed(Failure.GARBLED, BadAnswer(f"{self._what}: the answer ended early"))
             if offer and self._spare is not None:
                 offer = await self._spare(at, piece[:size])
             at += size
         return offer
+
+    async def _hear(self, receive: Receive, buffer: memoryview, progress: Progress | None = None) -> int:
+        last = trio.current_time()
+
+        def note() -> None:
+            nonlocal last
+            now = trio.current_time()
+            self._longest = max(self._longest, now - last)
+            last = now
+
+        def heard(received: int) -> None:
+            note()
+            if progress is not None:
+                progress(received)
+
+        try:
+            return await receive(buffer, heard, silence=self._limit)
+        finally:
+            note()
 
     def _tell(self, got: int) -> None:
         if got > self._got:

@@ -94,12 +94,14 @@ class Wire:
         content: bytes | None = None,
         stream: httpx.AsyncByteStream | None = None,
         head_timeout: float = TRY_TIMEOUT,
+        new_connection: bool = False,
     ) -> AsyncIterator[httpx.Response]:
         """Send one request, yield the answer with its body unread, whatever its status; close it at the end.
 
         ``what``: the request in a few words for log and errors; the URL appears in neither, since the URLs of
         uploads and of storage hold secrets. ``authorized``: send the token, *if* ``url`` is of the API's
-        origin. ``head_timeout``: seconds until the head of the answer is there. Redirects are not followed.
+        origin. ``head_timeout``: seconds until the head of the answer is there. ``new_connection``: use none
+        that was kept. Redirects are not followed.
 
         Raises ``Failed`` where there is no answer, also from the reading of the body inside the ``async
         with``.
@@ -112,6 +114,7 @@ class Wire:
                 request = self._http.build_request(
                     method, url, params=params, headers=dict(headers or {}), content=content
                 )
+                request.extensions["new_connection"] = new_connection
                 if stream is not None:
                     request = httpx.Request(
                         method,

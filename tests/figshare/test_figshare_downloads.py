@@ -85,14 +85,6 @@ async def test_storage_on_the_apis_own_host_gets_no_token(connect: Any, location
         assert await fetch_range(client, FILE, 0, 10) == DATA[:10]
 
 
-async def test_every_redirect_target_is_used_once(connect: Any) -> None:
-    """It lives ten seconds: each range asks for its own (D10)."""
-    async with connect(by_host(api=REDIRECT, storage=serve)) as (client, server):
-        await fetch_range(client, FILE, 0, 10)
-        await fetch_range(client, FILE, 10, 20)
-    assert server.asked == [ROUTE_1, STORAGE] * 2
-
-
 async def test_the_api_may_stream_the_file_itself(connect: Any) -> None:
     """Private files used to come without a redirect (D9)."""
     async with connect(by_host(api=serve)) as (client, server):
