@@ -96,15 +96,26 @@ class BlockStore:
         for chunk, first, last in _chunks(key, size, start, end):
             begin, stop = _within(chunk, first, last, start)
             present = self._read_chunk(chunk, first, last, buffer[begin:stop])
-            _add_missing(missing, chunk, first, last, present)
+            _add_missing_blocks(missing, chunk, first, last, present)
         return missing
 
     def missing(self, key: str, size: int) -> list[Range]:
-        """The ranges of a content that are not here, as from ``read_into``. Reads headers only."""
+        """The ranges of a content that are not here, as from ``read_into``. Reads headers only, of the files
+        that a listing shows: a large content of which nothing is here takes no time.
+        """
+        check_key(key)
         self._note_look(key)
         missing: list[Range] = []
-        for chunk, first, last in _chunks(key, size, 0, size):
-            _add_missing(missing, chunk, first, last, self._read_chunk(chunk, first, last, None))
+        end = 0
+        for number in self._files.chunks_of(key):
+            chunk = Chunk(key, number, size)
+            if chunk.length <= 0:
+                break
+            _add_missing(missing, end, number * CHUNK_SIZE)
+            present = self._read_chunk(chunk, 0, chunk.blocks, None)
+            _add_missing_blocks(missing, chunk, 0, chunk.blocks, present)
+            end = number * CHUNK_SIZE + chunk.length
+        _add_missing(missing, end, size)
         return missing
 
     def _note_look(self, key: str) -> None:
@@ -118,9 +129,11 @@ class BlockStore:
         try:
             with opened(path, os.O_RDONLY) as descriptor:
                 if target is None:
-                    return chunkfile.read_header(descriptor, chunk).present
-                header = chunkfile.read(descriptor, chunk, first, last, target)
-                self._note_use(name, descriptor, header)
+                    header = chunkfile.read_header(descriptor, chunk)
+                    self._note_present(name, header.present)
+                else:
+                    header = chunkfile.read(descriptor, chunk, first, last, target)
+                    self._note_use(name, descriptor, header)
                 return header.present
         except FileNotFoundError:
             self._space.forget_if_gone(name, path)
@@ -128,19 +141,18 @@ class BlockStore:
             self._space.complain("defect", "%s: %s; removed, to be fetched again", path, exc)
             self._space.remove(name, path)
         except OtherVersion:
-            self._note_useless(name)  # a newer figfs may be using it; eviction removes it in its turn
+            self._note_present(name, 0)  # a newer figfs may be using it; eviction removes it in its turn
         except OSError as exc:
             self._space.complain(exc.errno, "cannot read the cache: %s: %s", path, exc.strerror)
-            self._note_useless(name)
+            self._note_present(name, 0)
             if exc.errno in _USELESS:
                 self._space.remove(name, path)
         return 0
 
-    def _note_useless(self, name: str) -> None:
-        """The file is there, but no block in it for us: so that ``write`` does not take it for kept."""
+    def _note_present(self, name: str, present: int) -> None:
         entry = self._index.get(name)
         if entry is not None:
-            entry.present = 0
+            entry.present = present
 
     def _note_use(self, name: str, descriptor: int, header: Header) -> None:
         entry = self._index.get(name)
@@ -229,13 +241,18 @@ class BlockStore:
     def drop(self, key: str) -> None:
         """Remove all of a content; a pin stays."""
         check_key(key)
-        for name in self._files.chunks_of(key):
+        for number in self._files.chunks_of(key):
+            name = f"{key}.{number}"
             self._space.remove(name, self._files.path(name))
+        with contextlib.suppress(OSError):
+            self._files.unmark(key)
 
-    def pin(self, key: str) -> None:
-        """Keep a content from eviction, whether or not any of it is here. ``OSError`` if not to be noted."""
+    def pin(self, key: str, label: str = "") -> None:
+        """Keep a content from eviction, whether or not any of it is here; ``label`` is what ``statistics``
+        calls it. ``OSError`` if not to be noted.
+        """
         check_key(key)
-        self._space.pins.add(key)
+        self._space.pins.add(key, label)
 
     def unpin(self, key: str) -> None:
         """Take its pin away, if it has one. ``OSError`` if not to be noted."""
@@ -250,7 +267,7 @@ class BlockStore:
 
     def prune(self, to: int = 0, *, pinned: bool = False) -> int:
         """Remove what was not used for the longest time until ``to`` bytes are left; what is pinned stays
-        unless ``pinned``. Returns the bytes freed.
+        unless ``pinned`` (its pin stays anyhow). Returns the bytes freed.
         """
         return self._space.prune(to, pinned=pinned)
 
@@ -282,9 +299,13 @@ def _within(chunk: Chunk, first: int, last: int, start: int) -> Range:
     return offset + first * BLOCK_SIZE, offset + min(last * BLOCK_SIZE, chunk.length)
 
 
-def _add_missing(missing: list[Range], chunk: Chunk, first: int, last: int, present: int) -> None:
+def _add_missing_blocks(missing: list[Range], chunk: Chunk, first: int, last: int, present: int) -> None:
     for begin, stop in chunkfile.runs(~present, first, last):
-        start, end = _within(chunk, begin, stop, 0)
+        _add_missing(missing, *_within(chunk, begin, stop, 0))
+
+
+def _add_missing(missing: list[Range], start: int, end: int) -> None:
+    if start < end:
         if missing and missing[-1][1] == start:
             start = missing.pop()[0]
         missing.append((start, end))

@@ -22,6 +22,7 @@ STALE_TEMPORARY = 600.0  #: seconds after which a temporary file is what a crash
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever lies there, opening it never waits
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,119}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _MARK = ".ok"
 
 
@@ -29,6 +30,12 @@ def check_key(key: str) -> None:
     """``ValueError`` unless ``key`` may be part of a file name as it is."""
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"not a key: {key!r}")
+
+
+def number_of(name: str) -> int | None:
+    """The chunk's number in the name of a chunk file; None if it is none of ours."""
+    number = name.rpartition(".")[2]
+    return int(number) if _NUMBER.fullmatch(number) else None
 
 
 def key_of(name: str) -> str:
@@ -82,9 +89,12 @@ class CacheDirectory:
         """The directories with chunk files; none if that cannot be told."""
         return _names(self.blocks)
 
-    def chunks_of(self, key: str) -> list[str]:
-        """The names of all chunk files of a content."""
-        return [name for name in _names(f"{self.blocks}/{shard_of(key)}") if _is_chunk_of(name, key)]
+    def chunks_of(self, key: str) -> list[int]:
+        """The numbers of all chunk files of a content, in order."""
+        suffixes = [
+            name[len(key) + 1 :] for name in _names(f"{self.blocks}/{shard_of(key)}") if key_of(name) == key
+        ]
+        return sorted(int(suffix) for suffix in suffixes if _NUMBER.fullmatch(suffix))
 
     def list_shard(self, shard: str) -> tuple[list[tuple[str, os.stat_result]], set[str]]:
         """The chunk files in one of ``shards``, and the keys with a mark.
@@ -161,10 +171,6 @@ def remove(path: str) -> None:
         pass
     except IsADirectoryError:
         os.rmdir(path)
-
-
-def _is_chunk_of(name: str, key: str) -> bool:
-    return key_of(name) == key and not name.endswith(_MARK)
 
 
 def _names(directory: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Contents that are kept from eviction: an empty file for each, named by its key, in one directory.
+"""Contents that are kept from eviction: a file for each, named by its key, in one directory.
 
 So a pin outlives the mount, and every process that shares the cache sees it.
 """
@@ -22,11 +22,25 @@ class Pins:
         self._read_at = float("-inf")
         self._names: frozenset[str] = frozenset()
 
-    def add(self, key: str) -> None:
-        """Pin a content, whether or not any of it is here. ``OSError`` if that cannot be written."""
+    def add(self, key: str, label: str = "") -> None:
+        """Pin a content, whether or not any of it is here. ``label``: what a person calls it; it is kept in
+        the file. ``OSError`` if that cannot be written.
+        """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.directory / key, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.directory / key, flags, 0o600)
+        try:
+            os.write(descriptor, os.fsencode(label))
+        finally:
+            os.close(descriptor)
         self._read_at = float("-inf")
+
+    def label(self, key: str) -> str:
+        """What a person calls a pinned content; "" if nobody said, or it cannot be read."""
+        try:
+            return os.fsdecode((self.directory / key).read_bytes())
+        except OSError:
+            return ""
 
     def remove(self, key: str) -> None:
         """Take a pin away, if there is one. ``OSError`` if that cannot be written."""

@@ -5,14 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 
 from figfs.reading import chunkfile
-from figfs.reading.cachedirectory import key_of, opened, shard_of
+from figfs.reading.cachedirectory import key_of, number_of, opened, shard_of
 from figfs.reading.chunkfile import DATA_OFFSET, Chunk, Defect, OtherVersion
 from figfs.reading.space import Space
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pin:
+    """A content that is kept from eviction."""
+
+    key: str
+    label: str  #: what a person calls it, or ""
+    used: int  #: bytes on disk
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,9 +32,8 @@ class Statistics:
     used: int
     chunks: int
     contents: int
-    pinned_contents: int  #: with those of which nothing is here
-    pinned: int
     verified_contents: int
+    pins: tuple[Pin, ...]  #: also those of which nothing is here
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,17 +48,17 @@ class Verification:
 def statistics(space: Space) -> Statistics:
     """What is there now, according to a new listing."""
     space.look()
-    pins = space.pins.names()
     names = space.index.oldest_first()
-    keys = {key_of(name) for name in names}
-    pinned = [space.index.get(name) for name in names if key_of(name) in pins]
+    used: Counter[str] = Counter()
+    for name in names:
+        entry = space.index.get(name)
+        used[key_of(name)] += entry.allocated if entry else 0
     return Statistics(
         used=space.index.total,
         chunks=len(names),
-        contents=len(keys),
-        pinned_contents=len(pins),
-        pinned=sum(entry.allocated for entry in pinned if entry),
-        verified_contents=len(space.marked & keys),
+        contents=len(used),
+        verified_contents=len(space.marked & used.keys()),
+        pins=tuple(Pin(key, space.pins.label(key), used[key]) for key in sorted(space.pins.names())),
     )
 
 
@@ -80,12 +89,12 @@ def verify(space: Space, progress: Callable[[int], None]) -> Verification:
 
 def _check(name: str, shard: str, path: str) -> None:
     """Read a whole chunk file. ``Defect``, ``OtherVersion`` or ``OSError`` if it cannot be used."""
-    key, _, number = name.rpartition(".")
-    if shard_of(key) != shard or not (number.isascii() and number.isdecimal() and len(number) < 10):
+    key, number = key_of(name), number_of(name)
+    if shard_of(key) != shard or number is None:
         raise OtherVersion
     with opened(path, os.O_RDONLY) as descriptor:
         size = chunkfile.size_in(os.pread(descriptor, DATA_OFFSET, 0))
-        chunk = Chunk(key, int(number), size)
+        chunk = Chunk(key, number, size)
         chunkfile.read_header(descriptor, chunk)  # before the length of a damaged one is believed
         if chunk.length <= 0:
             raise Defect("a chunk behind the end of its content")

@@ -21,6 +21,7 @@ from figfs.reading import blockstore, space
 from figfs.reading.blocks import BLOCK_SIZE
 from figfs.reading.blockstore import BlockStore, Range, default_cache_size
 from figfs.reading.chunkfile import CHUNK_SIZE
+from figfs.reading.upkeep import Pin
 
 MIB = 1 << 20
 KEY = "0123456789abcdef0123456789abcdef-3000000"
@@ -232,6 +233,18 @@ def test_many_threads_on_one_chunk(tmp_path: Path) -> None:
             future.result()
     assert read(store, KEY, CHUNK_SIZE) == []
     assert read(store_in(tmp_path), KEY, CHUNK_SIZE) == []
+
+
+def test_a_large_content_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing of a terabyte is told without looking for each of its million chunks."""
+    store = store_in(tmp_path)
+    size = 1 << 40
+    store.write(KEY, size, 5 * CHUNK_SIZE, bytes(BLOCK_SIZE))
+    opened: list[object] = []
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda *arguments: (opened.append(arguments), open_file(*arguments))[1])
+    assert store.missing(KEY, size) == [(0, 5 * CHUNK_SIZE), (5 * CHUNK_SIZE + BLOCK_SIZE, size)]
+    assert len(opened) == 1
 
 
 # -- several mounts ------------------------------------------------------------
@@ -543,12 +556,12 @@ def test_statistics(tmp_path: Path) -> None:
     writer = store_in(tmp_path)
     keep(writer, "b", 100)
     writer.mark_verified("b")
-    writer.pin("a")
+    writer.pin("a", "/mnt/Größe \udcff.bin")
     writer.pin("not-here")
     found = store_in(tmp_path, scan=False).statistics()
     assert (found.contents, found.chunks, found.verified_contents) == (2, 4, 1)
-    assert found.pinned_contents == 2
-    assert found.pinned == sum(path.stat().st_blocks * 512 for path in chunk_files(tmp_path, "a"))
+    pinned = sum(path.stat().st_blocks * 512 for path in chunk_files(tmp_path, "a"))
+    assert found.pins == (Pin("a", "/mnt/Größe \udcff.bin", pinned), Pin("not-here", "", 0))
     assert found.used == sum(path.stat().st_blocks * 512 for path in chunk_files(tmp_path))
 
 
