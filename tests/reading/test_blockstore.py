@@ -74,9 +74,10 @@ def chunk_files(directory: Path, key: str = "*") -> list[Path]:
 def allocated(directory: Path) -> int:
     """Bytes on disk, with the directories below ``blocks``."""
     total = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_blocks * 512
+    for parent, directories, files in os.walk(directory):
+        for name in directories + files:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return total
 
 
