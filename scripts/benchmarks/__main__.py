@@ -18,7 +18,7 @@ from types import FrameType
 
 from benchmarks import report, server
 from benchmarks.datasets import MIB
-from benchmarks.results import Results, Sample
+from benchmarks.results import Results
 from benchmarks.scenarios import Bench, Scenario, all_scenarios
 from benchmarks.server import LINES, BenchError, Server
 from benchmarks.systems import FIGFS_OPTIONS, RCLONE_OPTIONS, Programs
@@ -30,7 +30,8 @@ MEMORY_FOR_SIZE = 3.5  #: what all files together take in memory, in sizes of th
 
 def main() -> int:
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     size = (arguments.size or (QUICK_SIZE if arguments.quick else SIZE)) * MIB
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     programs = Programs(arguments.rclone, tuple(shlex.split(arguments.figfs_options)))
@@ -46,14 +47,12 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="figfs-bench-", ignore_cleanup_errors=True) as work,
             Server(Path(memory, "server"), size=size) as served,
         ):
-            bench = Bench(served, programs, Path(work), Path(memory), size, 0.5 if arguments.quick else 1.0)
+            bench = Bench(served, programs, Path(work), Path(memory), size)
             for scenario in scenarios:
                 _run(bench, scenario, rounds, results)
     except BenchError as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     about = _about(programs, size=size, rounds=rounds, seconds=time.monotonic() - begun)
     caption = ", ".join(f"{name}: {value}" for name, value in about.items() if value)
     print(caption, end="\n\n")
@@ -63,7 +62,7 @@ def main() -> int:
         arguments.json.write_text(text + "\n", encoding="utf-8")
     if arguments.plot:
         arguments.plot.write_text(report.plot(results, caption), encoding="utf-8")
-    return 0
+    return 1 if results.failures else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,11 +116,17 @@ def _run(bench: Bench, scenario: Scenario, rounds: int, results: Results) -> Non
     systems = [s for s in scenario.systems if s not in known or bench.programs.has(s)]
     begun = time.monotonic()
     for round in range(rounds):
-        turn = round % len(systems)
+        turn = round % max(1, len(systems))
         for system in systems[turn:] + systems[:turn]:
             _say(f"{scenario.name}: round {round + 1} of {rounds}, {system}")
-            samples: list[Sample] = list(scenario.run(bench, system, round))
-            results.samples += samples
+            try:
+                results.samples += scenario.run(bench, system, round)
+            except BenchError as failed:
+                # The others go on; a run takes too long to lose it all.
+                results.failures[scenario.name, system] = str(failed)
+                systems.remove(system)
+                _say("")
+                print(f"{scenario.name}: {system} fails: {failed}", file=sys.stderr)
     _say("")
     print(f"{scenario.name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
@@ -154,6 +159,9 @@ def _about(programs: Programs, *, size: int, rounds: int, seconds: float) -> dic
 
 
 def _end(number: int, _: FrameType | None) -> None:
+    """Leave all ``with`` blocks; a second signal must not break into that."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 

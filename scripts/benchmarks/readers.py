@@ -1,11 +1,11 @@
 """Reads of one file, as a program of its own: it must not share a process with what is measured.
 
-    readers.py random FILE BLOCK SIZE SEED START SECONDS MOST
+    readers.py random FILE BLOCK SIZE SEED PLACES START SECONDS
     readers.py first FILE…
 
-``random``: reads blocks of BLOCK bytes at random multiples of it below SIZE, from the moment START of
-the monotonic clock for SECONDS; after MOST different places (0: no such limit) the same ones again. Prints
-how many, and the seconds they took. ``first``: milliseconds from open() to the first byte, of each file.
+``random``: reads blocks of BLOCK bytes at PLACES random multiples of it below SIZE, from the moment START of
+the monotonic clock; the same again and again until SECONDS have passed (0: each once). Prints how many reads,
+and the seconds they took. ``first``: milliseconds from open() to the first byte, of each file.
 """
 
 from __future__ import annotations
@@ -17,30 +17,25 @@ import time
 
 
 def read_at_random(
-    path: str, block: int, size: int, seed: int, start: float, seconds: float, most: int
-) -> str:
-    """Read for a time; returns the number of reads and the seconds they took, with a space between."""
+    path: str, block: int, size: int, seed: int, places: int, start: float, seconds: float
+) -> tuple[int, float]:
+    """The number of reads, and the seconds they took. Raises ``OSError`` also for a short read."""
     generator = random.Random(seed)
+    chosen = [generator.randrange(size // block) * block for _ in range(places)]
     buffer = bytearray(block)
-    places: list[int] = []
+    done = 0
     descriptor = os.open(path, os.O_RDONLY)
     try:
         time.sleep(max(0.0, start - time.monotonic()))
-        begun = now = time.monotonic()
-        done = 0
-        while now < begun + seconds:
-            if most and done >= most:
-                place = places[done % most]
-            else:
-                place = generator.randrange(size // block) * block
-                places.append(place)
-            if os.preadv(descriptor, [buffer], place) != block:
-                raise OSError(f"a short read at {place}")
-            done += 1
-            now = time.monotonic()
+        begun = time.monotonic()
+        while done == 0 or time.monotonic() < begun + seconds:
+            for place in chosen:
+                if os.preadv(descriptor, [buffer], place) != block:
+                    raise OSError(f"a short read at {place}")
+            done += places
+        return done, time.monotonic() - begun
     finally:
         os.close(descriptor)
-    return f"{done} {now - begun}"
 
 
 def first_byte(path: str) -> float:
@@ -58,8 +53,8 @@ def first_byte(path: str) -> float:
 def main(arguments: list[str]) -> None:
     what, path, *rest = arguments
     if what == "random":
-        block, size, seed = map(int, rest[:3])
-        print(read_at_random(path, block, size, seed, float(rest[3]), float(rest[4]), int(rest[5])))
+        block, size, seed, places = map(int, rest[:4])
+        print(*read_at_random(path, block, size, seed, places, float(rest[4]), float(rest[5])))
     elif what == "first":
         print(*map(first_byte, [path, *rest]))
     else:

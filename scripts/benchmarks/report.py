@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 from benchmarks.results import CURL, RCLONES, Results, Row, Sample, Spread, verdicts
 
+MUCH = 64 << 20  #: bytes read, from which on seconds a GiB are told
 MARKS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -30,7 +31,8 @@ _FIGURES: tuple[tuple[str, Callable[[Sample], float | None], bool], ...] = (
     ("metadata", lambda sample: sample.metadata, True),
     ("redirects", lambda sample: sample.redirects, True),
     ("ranges", lambda sample: sample.ranges, True),
-    ("CPU s/GiB", lambda sample: sample.cpu_per_gib, False),
+    ("CPU s", lambda sample: sample.cpu, False),
+    ("s/GiB", lambda sample: sample.cpu_per_gib if sample.read >= MUCH else None, False),
     ("peak MB", lambda sample: None if sample.peak is None else sample.peak / 1e6, True),
 )
 
@@ -75,6 +77,8 @@ def table(results: Results) -> str:
             for verdict in verdicts(results, row.key)
         ]
         text.append("")
+    for (scenario, system), failure in results.failures.items():
+        text.append(f"✗ {scenario}: {system} fails: {failure.partition(chr(10))[0]}")
     return "\n".join(text)
 
 
@@ -82,6 +86,10 @@ def as_json(results: Results, about: dict[str, object]) -> dict[str, object]:
     """Everything, for a program: about the run, and each row with its samples and verdicts."""
     return {
         "about": about,
+        "failures": [
+            {"scenario": scenario, "system": system, "failure": failure}
+            for (scenario, system), failure in results.failures.items()
+        ],
         "rows": [
             {
                 **dataclasses.asdict(row),

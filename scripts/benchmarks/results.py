@@ -75,6 +75,7 @@ class Results:
     def __init__(self, rows: Sequence[Row], samples: Iterable[Sample] = ()) -> None:
         self.rows = {row.key: row for row in rows}
         self.samples = list(samples)
+        self.failures: dict[tuple[str, str], str] = {}  #: by scenario and system: what went wrong
 
     def of(self, row: str, system: str) -> list[Sample]:
         return [sample for sample in self.samples if sample.row == row and sample.system == system]

@@ -135,6 +135,10 @@ class Mount:
 
     def end(self) -> None:
         """Unmount, and wait for the daemon; what does not go by itself is made to."""
+        with unbroken():
+            self._end()
+
+    def _end(self) -> None:
         give_up_at = time.monotonic() + END_TIMEOUT
         while os.path.ismount(self._place) and time.monotonic() < give_up_at:
             if subprocess.run(_unmount(self._place), capture_output=True, check=False).returncode:
@@ -147,6 +151,16 @@ class Mount:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """Ctrl-C and SIGTERM have to wait: nothing is left half taken down."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _unmount(place: Path, *options: str) -> list[str]:
