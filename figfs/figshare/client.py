@@ -155,6 +155,7 @@ class Client:
 
         async def once() -> T:
             nonlocal maybe_done
+            self.wire.ensure_reach(self.api, what=what)  # before it waits for its turn
             await self._pacer.acquire(self._priority)
             try:
                 return read(

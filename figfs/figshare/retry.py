@@ -22,6 +22,7 @@ class Failure(enum.Enum):
     """Why there is no answer to look at."""
 
     NOT_SENT = enum.auto()  #: no connection: the server has not seen the request
+    AWAY = enum.auto()  #: the same, and others have tried long enough: not worth another try now
     LOST = enum.auto()  #: connection or time ran out later: the server may have carried it out
     GARBLED = enum.auto()  #: an answer that cannot be what was asked for
 
@@ -30,6 +31,7 @@ class Failure(enum.Enum):
 Outcome = int | Failure
 
 TRIES = 5  #: with the waits below: about 15 s of back-off
+NOT_SENT_TRIES = 3  #: nobody is there: within 3 s, so that programs hear of it soon
 GARBLED_TRIES = 2  #: once more, in case the answer was cut; a server that talks nonsense goes on doing so
 
 # 501 and 505 say "never"; a 409 here is a lock that somebody holds for a while (api.md §8).
@@ -46,8 +48,12 @@ def classify(
     search).
     """
     temporary = _is_temporary(outcome)
+    if outcome is Failure.AWAY:
+        return Verdict.GIVE_UP
+    if outcome is Failure.NOT_SENT:
+        return _while(tries < NOT_SENT_TRIES)
     if method == "POST" and not read_only:
-        if outcome in (Failure.NOT_SENT, 409, 429) or (outcome == 503 and retry_after):
+        if outcome in (409, 429) or (outcome == 503 and retry_after):
             return _while(tries < TRIES)
         return Verdict.UNKNOWN_OUTCOME if may_be_done(outcome) else Verdict.GIVE_UP
     if outcome is Failure.GARBLED:
@@ -58,7 +64,7 @@ def classify(
 def may_be_done(outcome: Outcome) -> bool:
     """Whether the server may have carried the request out, although it failed for us."""
     if isinstance(outcome, Failure):
-        return outcome is not Failure.NOT_SENT
+        return outcome not in (Failure.NOT_SENT, Failure.AWAY)
     return outcome == 408 or outcome >= 500
 
 

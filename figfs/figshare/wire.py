@@ -13,10 +13,12 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Protocol
 
+import cachetools
 import httpx
 import trio
 
 from figfs.errors import BadAnswer, RemoteError, TooSlow, Unauthorized, Unreachable
+from figfs.figshare.reach import Reach
 from figfs.figshare.refusals import refusal
 from figfs.figshare.retry import Failure, Outcome, retry_after_seconds
 from figfs.settings import Token
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds. A page of 1000 articles takes Figshare several; more than this is a connection that has died.
 CONNECT_TIMEOUT = 10.0
+PROBE_TIMEOUT = 4.0  #: for connecting to a server that was out of reach: somebody waits for it
 SILENCE_TIMEOUT = 20.0  #: without a byte
 TRY_TIMEOUT = 60.0  #: for one try of an API request, from its first byte to its last
 CLOSE_TIMEOUT = 5.0  #: for closing a connection, when nothing may interrupt it
@@ -66,6 +69,7 @@ class Wire:
         self.bytes_up = 0
         self.in_flight = 0
         self._http = http
+        self._reach: cachetools.LRUCache[object, Reach] = cachetools.LRUCache(64)
         self.token = token
 
     @property
@@ -104,8 +108,13 @@ class Wire:
         that was kept. Redirects are not followed.
 
         Raises ``Failed`` where there is no answer, also from the reading of the body inside the ``async
-        with``.
+        with``; at once, with ``Failure.AWAY``, where the server is known to be out of reach. When cancelled
+        before the answer, nothing is known about that.
         """
+        self.ensure_reach(url, what=what)
+        reach = self._reach_of(url)
+        # No await since ``ensure_reach``: only one request at a time is the probe.
+        probe = reach.start(trio.current_time())
         self.requests += 1
         self.in_flight += 1
         started = trio.current_time()
@@ -115,6 +124,8 @@ class Wire:
                     method, url, params=params, headers=dict(headers or {}), content=content
                 )
                 request.extensions["new_connection"] = new_connection
+                if probe:
+                    request.extensions["timeout"]["connect"] = PROBE_TIMEOUT
                 if stream is not None:
                     request = httpx.Request(
                         method,
@@ -129,6 +140,7 @@ class Wire:
                     response = await self._http.send(request, stream=True, follow_redirects=False)
                 if scope.cancelled_caught:
                     raise Failed(Failure.LOST, TooSlow(f"{what}: no answer within {head_timeout:.0f} s"))
+                reach.answered()
                 self.bytes_up += len(content or b"")
             log.debug("%s: %d, %.0f ms", what, response.status_code, (trio.current_time() - started) * 1000)
             try:
@@ -138,8 +150,24 @@ class Wire:
                 # Also when this task is cancelled: else the connection is lost to the pool.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
                     await response.aclose()
+        except Failed as failed:
+            if failed.outcome is Failure.NOT_SENT:
+                reach.failed(trio.current_time())
+                if probe:
+                    raise Failed(Failure.AWAY, failed.error) from failed.__cause__
+            raise
         finally:
             self.in_flight -= 1
+            if probe:
+                reach.probe_ended()
+
+    def ensure_reach(self, url: str, *, what: str) -> None:
+        """Raises ``Failed`` if the server of ``url`` was not within reach a moment ago. Sends nothing."""
+        if self._reach_of(url).refuses(trio.current_time()):
+            raise Failed(Failure.AWAY, Unreachable(f"{what}: no connection, as a moment ago"))
+
+    def _reach_of(self, url: str) -> Reach:
+        return self._reach.setdefault(origin(url), Reach())
 
     async def read_body(self, response: httpx.Response, *, what: str) -> bytes:
         """All of a small answer, decoded. Raises ``Failed`` if it is too large or ends early."""
