@@ -21,7 +21,7 @@ from typing import Any
 import click
 import platformdirs
 
-from figfs import __version__, background, logs, mountpoint, options
+from figfs import __version__, background, cachecli, logs, mountpoint, options
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import DEFAULT_API, Settings, check_token, token_file
 
@@ -367,6 +367,15 @@ def sandbox_command(*, port: int, directory: Path | None, memory: bool, seed: st
             raise ConfigurationError(f"cannot run the sandbox: {exc}") from exc
         raise ConfigurationError(f"port {port} is in use: choose another, or 0 for any free one") from exc
     return 0
+
+
+for command in (
+    cachecli.cache_group,
+    cachecli.warm_command,
+    cachecli.pin_command,
+    cachecli.unpin_command,
+):
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

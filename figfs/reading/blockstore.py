@@ -265,11 +265,11 @@ class BlockStore:
 
     # -- for ``figfs cache`` ------------------------------------------------------------
 
-    def prune(self, to: int = 0, *, pinned: bool = False) -> int:
-        """Remove what was not used for the longest time until ``to`` bytes are left; what is pinned stays
-        unless ``pinned`` (its pin stays anyhow). Returns the bytes freed.
+    def prune(self, to: int = 0) -> int:
+        """Remove what was not used for the longest time until ``to`` bytes are left; what is pinned stays.
+        Returns the bytes freed.
         """
-        return self._space.prune(to, pinned=pinned)
+        return self._space.prune(to)
 
     def verify(self, progress: Callable[[int], None] = lambda size: None) -> Verification:
         """Read every chunk, and remove those that are damaged. ``progress``: called with the bytes on disk of

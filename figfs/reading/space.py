@@ -72,13 +72,13 @@ class Space:
     def evict_some(self) -> None:
         """Make a little room, since the disk or a quota refused a write."""
         with self._room:
-            self._evict(self._slack(), self.pins.recent())
+            self._evict(self._slack())
 
-    def prune(self, to: int, *, pinned: bool) -> int:
-        """Evict until ``to`` bytes are left, pinned contents too if ``pinned``; returns the bytes freed."""
+    def prune(self, to: int) -> int:
+        """Evict until ``to`` bytes are left; returns the bytes freed."""
         with self._room:
             self._list()
-            return self._evict(self.index.total - to, frozenset() if pinned else self.pins.names())
+            return self._evict(self.index.total - to)
 
     def look(self) -> None:
         """List the directory now."""
@@ -97,7 +97,7 @@ class Space:
             if due and age > self._listing_took * LISTING_SHARE:
                 self._list()
             if self._over(need) > 0:
-                self._evict(self._over(need) + self._slack(), self.pins.recent())
+                self._evict(self._over(need) + self._slack())
                 if self._over(need) > 0:
                     self.complain(
                         "full", "not kept: the cache %s is full of what is pinned", self.files.directory
@@ -123,7 +123,7 @@ class Space:
         if old or (lacking and not self._disk_full):
             self._ask_free(now)
             if self._free - need < self.min_free:
-                self._evict(self.min_free + need - self._free + self._slack(), self.pins.recent())
+                self._evict(self.min_free + need - self._free + self._slack())
                 self._ask_free(now)
             # Others have filled it: emptying the cache once a second is enough.
             self._disk_full = self._free - need < self.min_free
@@ -136,16 +136,17 @@ class Space:
         self._free_at = now
         self._free = self._free_asked = free_space(self.files.directory) - self._reserved
 
-    def _evict(self, excess: int, spare: frozenset[str]) -> int:
-        """Remove chunks, the longest unused first and none of the keys ``spare``, until ``excess`` bytes are
-        free or none is left; returns the bytes freed. Needs ``_room``.
+    def _evict(self, excess: int) -> int:
+        """Remove chunks, the longest unused first and none that is pinned, until ``excess`` bytes are free
+        or none is left; returns the bytes freed. Needs ``_room``.
         """
+        pinned = self.pins.recent()
         freed = 0
         for name in self.index.oldest_first():
             if freed >= excess:
                 break
             entry = self.index.get(name)
-            if entry is not None and key_of(name) not in spare:
+            if entry is not None and key_of(name) not in pinned:
                 freed += self.remove(name, self.files.path(name, entry.shard))
         return freed
 
