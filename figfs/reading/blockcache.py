@@ -291,10 +291,14 @@ class BlockCache:
         return sum(segment.is_prefetch for segment in self._in_flight)
 
     def _start(self, source: Source, segment: Segment) -> None:
+        name = f"fetch {source.key} [{segment.start}, {segment.end})"
+        try:
+            self._nursery.start_soon(self._run, source, segment, name=name)
+        except RuntimeError:  # the nursery is closed
+            self._memory.give_back(segment)
+            raise Unreachable("the mount is going down") from None
         segment.content.insert(segment)
         self._in_flight.add(segment)
-        name = f"fetch {source.key} [{segment.start}, {segment.end})"
-        self._nursery.start_soon(self._run, source, segment, name=name)
 
     async def _run(self, source: Source, segment: Segment) -> None:
         where = f"[{segment.start}, {segment.end}) of {source.key}"

@@ -1,4 +1,4 @@
-"""Blocks tile the file, and what is cut out of them is what slicing the file gives."""
+"""Ranges are widened to whole blocks: all that was asked for, and less than a block more on each side."""
 
 from __future__ import annotations
 
@@ -6,53 +6,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figfs.reading.blocks import block_range, blocks_of, cut
+from figfs.reading.blocks import BLOCK_SIZE, aligned
 
-contents = st.binary(max_size=60)
-block_sizes = st.integers(1, 20)
-
-
-@given(contents, block_sizes, st.integers(0, 80), st.integers(0, 80))
-def test_a_read_cut_out_of_blocks_is_a_slice(content: bytes, block_size: int, offset: int, size: int) -> None:
-    """Any read, also past the end and of an empty file, equals the slice of the content."""
-    wanted = blocks_of(offset, size, block_size=block_size, file_size=len(content))
-    ranges = [block_range(index, block_size=block_size, file_size=len(content)) for index in wanted]
-    blocks = [content[start:end] for start, end in ranges]
-    assert cut(blocks, offset, size, block_size=block_size) == content[offset : offset + size]
+offsets = st.integers(0, 5 * BLOCK_SIZE)
 
 
-@given(st.integers(0, 200), block_sizes)
-def test_blocks_tile_the_file(file_size: int, block_size: int) -> None:
-    """All blocks together are the file: no gap, no overlap, only the last is shorter."""
-    wanted = blocks_of(0, file_size, block_size=block_size, file_size=file_size)
-    position = 0
-    for index in wanted:
-        start, end = block_range(index, block_size=block_size, file_size=file_size)
-        assert start == position
-        assert end - start == block_size or index == wanted[-1]
-        assert end > start
-        position = end
-    assert position == file_size
+@given(offsets, offsets, offsets)
+def test_all_that_was_asked_for_and_no_block_more(file_size: int, start: int, length: int) -> None:
+    """The result covers the range as far as the file goes, begins at a block, ends at one or with the file,
+    and every block of it has bytes of the range.
+    """
+    low, high = aligned(start, start + length, file_size=file_size)
+    end = min(start + length, file_size)
+    if end <= start:
+        assert (low, high) == (start, start)
+        return
+    assert low <= start < low + BLOCK_SIZE
+    assert end <= high < end + BLOCK_SIZE
+    assert low % BLOCK_SIZE == 0
+    assert high % BLOCK_SIZE == 0 or high == file_size
+    assert high <= file_size
 
 
-@given(st.integers(0, 200), block_sizes, st.integers(0, 250), st.integers(1, 100))
-def test_no_block_more_than_needed(file_size: int, block_size: int, offset: int, size: int) -> None:
-    """Each block of a read has bytes of it: nothing is fetched in vain."""
-    for index in blocks_of(offset, size, block_size=block_size, file_size=file_size):
-        start, end = block_range(index, block_size=block_size, file_size=file_size)
-        assert start < offset + size
-        assert end > offset
+@pytest.mark.parametrize(
+    ("start", "end", "file_size", "expected"),
+    [
+        (0, 1, 1, (0, 1)),
+        (0, 1, BLOCK_SIZE, (0, BLOCK_SIZE)),
+        (BLOCK_SIZE - 1, BLOCK_SIZE + 1, 9 * BLOCK_SIZE, (0, 2 * BLOCK_SIZE)),
+        (BLOCK_SIZE, 2 * BLOCK_SIZE, 9 * BLOCK_SIZE, (BLOCK_SIZE, 2 * BLOCK_SIZE)),
+        (BLOCK_SIZE + 5, 10**12, BLOCK_SIZE + 7, (BLOCK_SIZE, BLOCK_SIZE + 7)),
+        (7, 7, 100, (7, 7)),
+        (7, 3, 100, (7, 7)),
+        (100, 200, 100, (100, 100)),
+        (0, 0, 0, (0, 0)),
+    ],
+)
+def test_examples(start: int, end: int, file_size: int, expected: tuple[int, int]) -> None:
+    """The borders: one byte, exact blocks, the short last block, nothing, past the end."""
+    assert aligned(start, end, file_size=file_size) == expected
 
 
-@pytest.mark.parametrize(("offset", "size"), [(-1, 5), (0, -1)])
-def test_negative(offset: int, size: int) -> None:
+def test_a_negative_offset() -> None:
     """A caller's mistake is told, not guessed at."""
-    with pytest.raises(ValueError, match="no range"):
-        blocks_of(offset, size, block_size=4, file_size=10)
-
-
-@pytest.mark.parametrize(("index", "file_size"), [(0, 0), (3, 12), (-1, 12)])
-def test_no_such_block(index: int, file_size: int) -> None:
-    """An empty file has no block 0, and a full last block is the last."""
-    with pytest.raises(ValueError, match=f"no block {index}"):
-        block_range(index, block_size=4, file_size=file_size)
+    with pytest.raises(ValueError, match="no offset"):
+        aligned(-1, 5, file_size=10)
