@@ -88,8 +88,9 @@ class BlockStore:
 
         ``start`` is a multiple of ``BLOCK_SIZE``; ``end`` too, or ``size``. Returns the ranges that are not
         here: whole blocks, in order, merged; their part of ``buffer`` is undefined. All other bytes have
-        been compared with their checksums. From the page cache 2.3 GiB/s, and 25,000 files of 30 KB a second
-        (tmpfs, one core at 2.1 GHz, tests/reading/bench_blockstore.py).
+        been compared with their checksums. From the page cache 1.7 GiB/s, where bare ``preadv`` and ``crc32``
+        make 2.0, and 20,000 files of 30 KB a second (one thread of a busy machine with two cores, by
+        tests/reading/bench_blockstore.py).
         """
         self._note_look(key)
         missing: list[Range] = []
@@ -177,7 +178,7 @@ class BlockStore:
 
         ``start`` is a multiple of ``BLOCK_SIZE``; so is the end of the data, or it is ``size``. What is here
         already is not written again. Evicts first what was not used for the longest time, so that the limit
-        holds. 1.4 GiB/s, or 14,000 files of 30 KB a second (tmpfs, one core at 2.1 GHz).
+        holds. 1.1 GiB/s, or 12,000 files of 30 KB a second on tmpfs (same machine).
         """
         view = memoryview(data).cast("B")
         pieces: list[tuple[Chunk, int, memoryview]] = []

@@ -241,9 +241,14 @@ def test_a_large_content_that_is_not_here(tmp_path: Path, monkeypatch: pytest.Mo
     store = store_in(tmp_path)
     size = 1 << 40
     store.write(KEY, size, 5 * CHUNK_SIZE, bytes(BLOCK_SIZE))
-    opened: list[object] = []
+    opened: list[str] = []
     open_file = os.open
-    monkeypatch.setattr(os, "open", lambda *arguments: (opened.append(arguments), open_file(*arguments))[1])
+
+    def noted(path: str, *arguments: int) -> int:
+        opened.append(path)
+        return open_file(path, *arguments)
+
+    monkeypatch.setattr(os, "open", noted)
     assert store.missing(KEY, size) == [(0, 5 * CHUNK_SIZE), (5 * CHUNK_SIZE + BLOCK_SIZE, size)]
     assert len(opened) == 1
 
@@ -399,14 +404,20 @@ def test_a_use_is_written_down_once_a_minute(tmp_path: Path, monkeypatch: pytest
     """Reading costs a write to the disk's metadata now and then only."""
     store = store_in(tmp_path)
     keep(store, KEY, 100)
-    touched: list[object] = []
+    touched: list[int] = []
     utime = os.utime
-    monkeypatch.setattr(os, "utime", lambda *args, **kw: (touched.append(args), utime(*args, **kw)))
+
+    def noted(descriptor: int, *, ns: tuple[int, int]) -> None:
+        touched.append(descriptor)
+        utime(descriptor, ns=ns)
+
+    monkeypatch.setattr(os, "utime", noted)
     for _ in range(10):
         read(store, KEY, 100)
     assert touched == []
+    monkeypatch.undo()
     age(tmp_path, KEY, 2)
-    touched.clear()
+    monkeypatch.setattr(os, "utime", noted)
     store = store_in(tmp_path)
     for _ in range(10):
         read(store, KEY, 100)
