@@ -125,6 +125,12 @@ class Cost:
     cpu: float = 0.0
     peak: int | None = None
     traffic: Traffic = dataclasses.field(default_factory=Traffic)
+    mark: int = 0
+
+    def recount(self, bench: Bench) -> None:
+        """Once the mount is gone: now the server has logged also what was given up, or fetched for nobody."""
+        time.sleep(SETTLE)
+        self.traffic = bench.server.since(self.mark)
 
     def sample(self, row: str, system: str, round: int, value: float, read: int = 0) -> Sample:
         return Sample(
@@ -152,13 +158,13 @@ def _costs(bench: Bench, line: Line, mount: Mount | None) -> Iterator[Cost]:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
-    cost = Cost()
-    mark, before, begun = bench.server.mark(), cpu(), time.monotonic()
+    cost = Cost(mark=bench.server.mark())
+    before, begun = cpu(), time.monotonic()
     yield cost
     cost.seconds = time.monotonic() - begun
     time.sleep(SETTLE + line.latency)
     cost.cpu = cpu() - before
-    cost.traffic = bench.server.since(mark)
+    cost.traffic = bench.server.since(cost.mark)
     cost.peak = None if mount is None else mount.peak()
 
 
@@ -177,16 +183,16 @@ def _curls(bench: Bench, url: str, size: int, *, ranges: int) -> list[list[str |
     return [[*curl, "--range", f"{a}-{b - 1}", url] for a, b in itertools.pairwise(cuts)]
 
 
-def _sequential(line_name: str, readers_: int, *, again: bool = False) -> Run:
+def _sequential(line_name: str, count: int, *, again: bool = False) -> Run:
     """Read files from beginning to end, each once; ``again``: then once more, and after a remount."""
     line = LINES[line_name]
-    row = f"sequential-{line_name}" + (f"-{readers_}" if readers_ > 1 else "")
+    row = f"sequential-{line_name}" + (f"-{count}" if count > 1 else "")
 
     def run(bench: Bench, system: str, round: int) -> Iterator[Sample]:
-        if readers_ == 1:
+        if count == 1:
             names, size = [("Big", "big.bin")], bench.size
         else:
-            names, size = [("Readers", f"r{n:02}.bin") for n in range(readers_)], bench.size // 8
+            names, size = [("Readers", f"r{n:02}.bin") for n in range(count)], bench.size // 8
         if line.capped and system in ONE_CONNECTION:
             size = min(size, ONE_CONNECTION_BYTES)
         total = size * len(names)
@@ -219,14 +225,17 @@ def _sequential(line_name: str, readers_: int, *, again: bool = False) -> Run:
                     path.stat()
                 with _costs(bench, line, mount) as cost:
                     _together(bench, commands)
-                yield speed(cost, row)
                 if again:
+                    yield speed(cost, row)
                     with _costs(bench, line, mount) as cost:
                         _together(bench, commands)
                     yield speed(cost, "reread-page-cache")
                     if round == 0:
                         _check(bench, system, mount, names)
-            if again and system in (FIGFS, RCLONE_FULL):
+            if not again:
+                cost.recount(bench)
+                yield speed(cost, row)
+            elif system in (FIGFS, RCLONE_FULL):
                 with bench.mounted(system, datasets.BIG, line, keep=keep) as mount:
                     for path in paths:
                         path.stat()
@@ -281,10 +290,12 @@ def _random(line_name: str, name: str, *, places: int, warm: bool) -> Run:
                     places=places if count == 1 else places // 2,
                 )
                 rate, done, cost = read(0.0)
-                yield cost.sample(f"{row}-{name}", system, round, rate, done * block)
+                sample = cost.sample(f"{row}-{name}", system, round, rate, done * block)
                 if count == 1 and warm:
+                    yield sample
                     rate, done, cost = read(WARM_SECONDS)
-                    yield cost.sample(f"{row}-warm", system, round, rate, done * block)
+                    sample = cost.sample(f"{row}-warm", system, round, rate, done * block)
+            yield sample
 
     return run
 
@@ -341,7 +352,8 @@ def _first_byte(line_name: str, row: str) -> Run:
                 path.stat()
             with _costs(bench, line, mount) as cost:
                 (said,) = _together(bench, [[sys.executable, readers.__file__, "first", *paths]])
-            yield cost.sample(row, system, round, sorted(map(float, said.split()))[len(paths) // 2])
+        cost.recount(bench)
+        yield cost.sample(row, system, round, sorted(map(float, said.split()))[len(paths) // 2])
 
     return run
 
@@ -358,11 +370,11 @@ def _small_files(line_name: str, dataset: str, row: str) -> Run:
         copy = bench.memory / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         try:
-            with bench.mounted(system, dataset, line) as mount:
-                with _costs(bench, line, mount) as cost:
-                    _together(bench, [["cp", "-r", mount.articles / "Files", copy]])
-                read = sum(path.stat().st_size for path in copy.iterdir())
-                yield cost.sample(row, system, round, cost.seconds, read)
+            with bench.mounted(system, dataset, line) as mount, _costs(bench, line, mount) as cost:
+                _together(bench, [["cp", "-r", mount.articles / "Files", copy]])
+            cost.recount(bench)
+            read = sum(path.stat().st_size for path in copy.iterdir())
+            yield cost.sample(row, system, round, cost.seconds, read)
             if round == 0:
                 _together(bench, [["diff", "-r", source, copy]])
         finally:
@@ -422,17 +434,17 @@ def _sequential_scenario(
     title: str,
     systems: tuple[str, ...],
     *,
-    readers_: int = 1,
+    count: int = 1,
     again: bool = False,
     quick: bool = False,
 ) -> Scenario:
-    name = f"sequential-{line}" + (f"-{readers_}" if readers_ > 1 else "")
-    who = "1 reader" if readers_ == 1 else f"{readers_} readers"
+    name = f"sequential-{line}" + (f"-{count}" if count > 1 else "")
+    who = "1 reader" if count == 1 else f"{count} readers"
     rows = [Row(name, f"sequential, cold, {title}, {who}", "MiB/s")]
     if again:
         rows.append(Row("reread-page-cache", "read again, from the page cache", "MiB/s"))
         rows.append(Row("reread-remounted", "read again after a remount, from the disk cache", "MiB/s"))
-    run = _sequential(line, readers_, again=again)
+    run = _sequential(line, count, again=again)
     return Scenario(name, datasets.BIG, (line,), tuple(rows), systems, run, quick)
 
 
@@ -459,18 +471,19 @@ def all_scenarios() -> list[Scenario]:
     """In the order in which they are run and shown."""
     everybody = (CURL, CURL_8, FIGFS, *(FIGFS_NO_CACHE, FIGFS_BACKGROUND), RCLONE, RCLONE_TUNED, RCLONE_FULL)
     some = (CURL, CURL_8, *_MOUNTS)
+    of_four = (CURL, *_MOUNTS)
     with_full = (*some, RCLONE_FULL)
     first = (CURL, FIGFS, RCLONE, RCLONE_FULL)
     files = (FIGFS, RCLONE, RCLONE_FULL)
     return [
         _sequential_scenario("plain", "0 ms", everybody, again=True, quick=True),
-        _sequential_scenario("plain", "0 ms", some, readers_=4),
+        _sequential_scenario("plain", "0 ms", of_four, count=4),
         _sequential_scenario("tls", "TLS", with_full),
         _sequential_scenario("20ms", "20 ms", some),
-        _sequential_scenario("20ms", "20 ms", some, readers_=4),
+        _sequential_scenario("20ms", "20 ms", of_four, count=4),
         _sequential_scenario("50ms", "50 ms", with_full, quick=True),
         _sequential_scenario("100ms", "100 ms", some),
-        _sequential_scenario("100ms", "100 ms", some, readers_=4),
+        _sequential_scenario("100ms", "100 ms", of_four, count=4),
         _sequential_scenario("20MB", "20 MB/s per connection", some, quick=True),
         _sequential_scenario("50ms-20MB", "50 ms, 20 MB/s per connection", some),
         _random_scenario("0ms", "plain", places=400, warm=True, quick=True),
