@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from figfs.warming import Failures, Figures, Found
 
 REPORT_INTERVAL = 10.0  #: seconds between lines where there is no terminal for a bar
-PINS_SHOWN = 20  #: of what is pinned, as a table; JSON has all
+PINS_SHOWN = 20  #: of what is pinned; JSON has all
 
 
 def _cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,11 +126,11 @@ def _print_status(directory: Path, limit: int, found: Statistics) -> None:
         "Pinned": f"{len(found.pins)}, with {amount(pinned)}",
     }.items():
         table.add_row(name, Text(text))
-    for pin in found.pins[:PINS_SHOWN]:
-        table.add_row("", Text(f"{amount(pin.used):>10}  {printable(pin.label or pin.key)}"))
-    if len(found.pins) > PINS_SHOWN:
-        table.add_row("", f"and {len(found.pins) - PINS_SHOWN} more; see --json")
     Console().print(table)
+    for pin in sorted(found.pins, key=lambda pin: pin.label)[:PINS_SHOWN]:
+        print(f"{amount(pin.used):>12}  {printable(pin.label or pin.key)}")
+    if len(found.pins) > PINS_SHOWN:
+        print(f"{'':14}and {len(found.pins) - PINS_SHOWN} more, see --json")
 
 
 @cache_group.command("prune", short_help="Remove what was not used for the longest time.")
