@@ -127,7 +127,7 @@ class Node:
 class Container(Node):
     """What shows as a directory. Its listing belongs to ``lister``: itself, or for a folder its article."""
 
-    __slots__ = ("children", "local", "made", "record", "status")
+    __slots__ = ("__weakref__", "children", "local", "made", "record", "status")
 
     file_type = stat.S_IFDIR
 

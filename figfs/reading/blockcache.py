@@ -214,7 +214,12 @@ class BlockCache:
                 assert segment is not None
             segment.is_prefetch = False
             stop = min(end, segment.end)
-            waited |= await segment.wait_for(stop)
+            segment.pins += 1
+            try:
+                waited |= await segment.wait_for(stop)
+            finally:
+                segment.pins -= 1
+            # No await until the view is taken: the segment may give way again.
             here = min(stop, segment.start + segment.filled)
             if here > position:
                 parts.append(segment.view[position - segment.start : here - segment.start])

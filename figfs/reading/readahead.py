@@ -33,6 +33,7 @@ class Limits:
     small_file: int = 4 * MIB  #: a file up to this size comes in one range
     eager: int = 128 * KIB  #: whoever begins a file with a read of this size, or comes so far, reads on
     first: int = 1 * MIB  #: the window of a new run
+    steady: int = 16 * MIB  #: that of a long run, even if nothing waits: long ranges cost less
     overshoot: int = 128 * KIB  #: how far the kernel reads ahead of the program (field/semantics.md §2)
     exact: int = 384 * KIB  #: a run is longer than this (380 KiB: a random read of 128 KiB, above)
     segment: int = 4 * MIB  #: the longest range
@@ -270,7 +271,8 @@ class ReadAhead:
     def _extend(self, run: _Run) -> bool:
         """Ask for whole ranges as far as the window goes, for the blocks of the read in any case."""
         limits, size = self._limits, self._size
-        ahead = min(run.window, run.cap, run.credit if run.credit > limits.exact else 0)
+        window = max(run.window, min(limits.steady, run.credit // 2))
+        ahead = min(window, run.cap, run.credit if run.credit > limits.exact else 0)
         limit = run.high + ahead
         before = run.asked
         step = self._step(ahead)

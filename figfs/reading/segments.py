@@ -69,6 +69,7 @@ class Segment:
 
     __slots__ = (
         "_progress",
+        "buffer",
         "content",
         "end",
         "ended",
@@ -91,14 +92,15 @@ class Segment:
         self.end = end
         self.is_prefetch = is_prefetch  #: nobody has asked for it yet
         self.is_streamed = False  #: filled by an answer that brings the whole file, not by a task of its own
-        self.view = memoryview(b"")  #: the buffer, once there is room for it
-        self.room = 0  #: bytes it takes of the cache's memory
+        self.buffer = bytearray()
+        self.view = memoryview(b"")  #: the range's bytes in the buffer, once there is room for it
+        self.room = 0  #: bytes it takes of the cache's memory; 0: it has no buffer
         self.filled = 0
         self.ended = False
         self.error: RemoteError | None = None
         self.on_disk = False
         self.to_be_written = False
-        self.pins = 0  #: who needs the buffer in memory: the hasher, the writer
+        self.pins = 0  #: who needs the buffer in memory: the hasher, the writer, readers that wait
         self.kept = True  #: False once it was dropped: those who wait still get it, others do not
         self._progress = trio.lowlevel.ParkingLot()
 
@@ -108,9 +110,6 @@ class Segment:
     @property
     def complete(self) -> bool:
         return self.filled == self.end - self.start
-
-    def allocate(self) -> None:
-        self.view = memoryview(bytearray(self.end - self.start))
 
     def advance(self, filled: int) -> None:
         """``filled`` bytes are valid now; wakes who waits."""
