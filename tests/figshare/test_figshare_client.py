@@ -6,12 +6,17 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from figfs import errors
 from figfs.figshare import accounts, articles
 from figfs.figshare.client import Client, nothing, open_client
+from figfs.figshare.downloads import fetch_range
 from figfs.figshare.pacing import Priority
+from figfs.figshare.reach import FORGET_AFTER, PROBE_EVERY, Reach
+from figfs.figshare.records import File
 from figfs.settings import Token
 
 
@@ -374,3 +379,168 @@ async def test_the_libraries_do_not_log_urls_and_headers(connect: Any, name: str
     """httpx logs presigned URLs at INFO, httpcore headers at DEBUG."""
     async with connect([{}]):
         assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
+
+
+# -- out of reach ------------------------------------------------------------
+
+REFUSED = httpx.ConnectError("refused")
+NO_ROUTE = httpx.ConnectError("no route")
+
+
+async def ask(client: Client, method: str = "GET") -> Any:
+    return await client.call(method, "/x", read=ok)
+
+
+async def seconds(client: Client, method: str = "GET") -> float:
+    """How long it takes to hear that nobody is there."""
+    start = trio.current_time()
+    with pytest.raises(errors.Unreachable):
+        await ask(client, method)
+    return trio.current_time() - start
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_the_first_to_find_nobody_hears_it_soon(
+    connect: Any, autojump_clock: MockClock, method: str
+) -> None:
+    """Refused, or no route: a few tries within about three seconds."""
+    async with connect([REFUSED]) as (client, server):
+        assert 1 < await seconds(client, method) <= 3.1
+    assert len(server.requests) == 3
+
+
+async def test_the_others_hear_it_at_once(connect: Any, autojump_clock: MockClock) -> None:
+    """Until the network is back: nothing is sent, whoever asks for whatever; one probe each two seconds."""
+    async with connect([REFUSED], rate=1, burst=3) as (client, server):
+        await seconds(client)
+        sent = len(server.requests)
+        start = trio.current_time()
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            assert await seconds(client.background(), method) == 0  # nor does it wait for its turn
+        with pytest.raises(errors.Unreachable):
+            await fetch_range(client, File(id=1, name="x", size=10), 0, 10)
+        assert trio.current_time() == start
+        assert len(server.requests) == sent
+        await trio.sleep(60)  # the pacing is not what is tested here
+        sent, start = len(server.requests), trio.current_time()
+        for _ in range(100):
+            assert await seconds(client) == 0
+            await trio.sleep(0.1)
+        assert 4 <= len(server.requests) - sent <= 6
+
+
+async def test_any_answer_ends_it(connect: Any, autojump_clock: MockClock) -> None:
+    """The first probe that is answered, be it with an error; then everybody is served."""
+    away = True
+
+    def handle(request: httpx.Request) -> Any:
+        return REFUSED if away else httpx.Response(404, json={})
+
+    async with connect(handle) as (client, _):
+        await seconds(client)
+        away = False
+        assert await seconds(client) == 0
+        await trio.sleep(PROBE_EVERY)
+        for _ in range(5):
+            with pytest.raises(errors.NotFound):
+                await ask(client)
+
+
+async def test_who_is_trying_gives_up_with_the_first(connect: Any, autojump_clock: MockClock) -> None:
+    """Ten at once: all know within the time of one."""
+    start = trio.current_time()
+    async with connect([REFUSED]) as (client, _), trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(seconds, client)
+    assert trio.current_time() - start <= 3.1
+
+
+async def test_one_probe_at_a_time(connect: Any, autojump_clock: MockClock) -> None:
+    """It has less time for connecting, and the others do not wait for it."""
+    async with connect([REFUSED, REFUSED, REFUSED, hang]) as (client, server):
+        await seconds(client)
+        await trio.sleep(PROBE_EVERY)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, client)
+            await wait_all_tasks_blocked()
+            for _ in range(5):
+                await trio.sleep(1)
+                assert await seconds(client) == 0
+            nursery.cancel_scope.cancel()
+        assert [r.extensions["timeout"]["connect"] for r in server.requests] == [10, 10, 10, 4]
+
+
+async def test_a_cancelled_try_says_nothing(connect: Any, autojump_clock: MockClock) -> None:
+    """Neither that a server is away nor that it is back, and the next probe goes out."""
+    async with connect([hang] * 5 + [REFUSED] * 3 + [hang, {"fine": 1}]) as (client, server):
+        for _ in range(5):
+            with trio.move_on_after(1):
+                await ask(client)
+        assert 1 < await seconds(client) <= 3.1
+        await trio.sleep(PROBE_EVERY)
+        with trio.move_on_after(1):
+            await ask(client)
+        assert await seconds(client) == 0
+        await trio.sleep(PROBE_EVERY)
+        assert await ask(client) == {"fine": 1}
+    assert len(server.requests) == 10
+
+
+async def test_a_blip_is_mended_unnoticed(connect: Any, autojump_clock: MockClock) -> None:
+    """Once or twice no connection: the call works, and so do all others meanwhile."""
+    async with connect([REFUSED, NO_ROUTE, {"fine": 1}]) as (client, _):
+        assert await ask(client) == {"fine": 1}
+        assert await ask(client) == {"fine": 1}
+
+
+async def test_another_server_is_another_matter(connect: Any, autojump_clock: MockClock) -> None:
+    """The API is away: downloads by the second route work, without waiting for the first."""
+
+    def handle(request: httpx.Request) -> Any:
+        if request.url.host == "api.test":
+            return REFUSED
+        return httpx.Response(206, headers={"content-range": "bytes 0-9/10"}, content=b"0123456789")
+
+    file = File(id=1, name="x", size=10, download_url="https://ndownloader.test/files/1")
+    async with connect(handle) as (client, server):
+        await seconds(client)
+        start, sent = trio.current_time(), len(server.requests)
+        for _ in range(5):
+            assert await fetch_range(client, file, 0, 10) == b"0123456789"
+        assert (trio.current_time(), len(server.requests)) == (start, sent + 5)
+
+
+@pytest.mark.parametrize("bad", [httpx.ReadError("reset"), httpx.ReadTimeout("slow"), httpx.Response(503)])
+async def test_other_trouble_is_not_out_of_reach(connect: Any, autojump_clock: MockClock, bad: Any) -> None:
+    """A connection that breaks, an answer that does not come: every call tries for itself."""
+    async with connect([bad]) as (client, server):
+        for calls in (1, 2):
+            with pytest.raises(errors.RemoteError):
+                await ask(client)
+            assert len(server.requests) == 5 * calls
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans())))
+def test_reach(events: list[tuple[float, bool]]) -> None:
+    """Never away without three failures in a row, or two far apart; never after an answer."""
+    reach, now, failures = Reach(), 0.0, 0
+    for pause, answered in events:
+        now += pause
+        if answered:
+            reach.answered()
+            failures = 0
+        else:
+            failures = 1 if pause > FORGET_AFTER else failures + 1
+            reach.failed(now)
+        assert not reach.refuses(now) or failures >= 2
+        assert not reach.refuses(now + PROBE_EVERY)
+
+
+def test_reach_many_at_once() -> None:
+    """However many fail at the same moment: that is one moment."""
+    reach = Reach()
+    for _ in range(50):
+        reach.failed(5.0)
+    assert not reach.refuses(5.0)
+    reach.failed(6.5)
+    assert reach.refuses(6.5)

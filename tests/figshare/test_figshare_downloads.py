@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from figfs import errors
-from figfs.figshare.downloads import fetch_range
+from figfs.figshare import downloads
+from figfs.figshare.client import Client
+from figfs.figshare.downloads import fetch_into, fetch_range
 from figfs.figshare.records import File
+from figfs.figshare.redirects import LONGEST_LIFE, MARGIN, UNKNOWN_LIFE, life_of
+from figfs.figshare.waits import ENOUGH, LONGEST, MOST, SHORTEST, TIMES, Waits
 from figfs.settings import Token
 
 DATA = bytes(range(256)) * 40  # 10,240 bytes
@@ -387,6 +391,439 @@ async def test_neither_token_nor_signature_is_logged(
     assert "storage.test" not in caplog.text
 
 
+# -- into a buffer, with progress ------------------------------------------------------------
+
+
+class Told:
+    """A buffer, and what was said about it; fails where something wrong is called final."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.right = DATA[start:end]
+        self.buffer = bytearray(end - start)
+        self.told = [0]
+
+    def __call__(self, filled: int) -> None:
+        assert filled > self.told[-1]
+        assert self.buffer[:filled] == self.right[:filled]
+        self.told.append(filled)
+
+    async def fetch(self, client: Client, start: int, end: int, **options: Any) -> None:
+        await fetch_into(client, FILE, start, end, memoryview(self.buffer), progress=self, **options)
+        assert self.buffer == self.right
+        assert self.told[-1] == end - start
+
+
+async def test_progress_is_told_as_bytes_come(connect: Any, chunks: Any) -> None:
+    """A reader need not wait for the end of the range."""
+    headers = {"content-range": f"bytes 100-4099/{len(DATA)}", "content-length": "4000"}
+    body = chunks([DATA[i : i + 1000] for i in range(100, 4100, 1000)])
+    async with connect([httpx.Response(206, headers=headers, stream=body)]) as (client, _):
+        told = Told(100, 4100)
+        await told.fetch(client, 100, 4100)
+    assert told.told == [0, 1000, 2000, 3000, 4000]
+
+
+async def test_no_progress_while_the_answer_may_turn_out_wrong(
+    connect: Any, chunks: Any, autojump_clock: MockClock
+) -> None:
+    """Without a length it may be too long, and is then worth nothing: told when it has ended."""
+    headers = {"content-range": f"bytes 0-3999/{len(DATA)}"}
+    wrong = httpx.Response(206, headers=headers, stream=chunks([b"x" * 1000] * 5))
+    right = httpx.Response(
+        206, headers=headers, stream=chunks([DATA[i : i + 1000] for i in range(0, 4000, 1000)])
+    )
+    async with connect([wrong, right]) as (client, _):
+        told = Told(0, 4000)
+        await told.fetch(client, 0, 4000)
+    assert told.told == [0, 4000]
+
+
+async def test_too_long_by_its_own_head_is_not_even_read(
+    connect: Any, chunks: Any, autojump_clock: MockClock
+) -> None:
+    """Content-Length and Content-Range contradict one another."""
+    headers = {"content-range": f"bytes 0-99/{len(DATA)}", "content-length": "101"}
+    body = chunks([b"x" * 101])
+    async with connect([httpx.Response(206, headers=headers, stream=body), serve]) as (client, _):
+        await Told(0, 100).fetch(client, 0, 100)
+    assert body.taken == 0
+
+
+async def test_a_buffer_of_another_length(connect: Any) -> None:
+    """Is a mistake of the caller."""
+    async with connect([serve]) as (client, server):
+        with pytest.raises(ValueError, match="buffer"):
+            await fetch_into(client, FILE, 0, 100, memoryview(bytearray(99)))
+    assert server.requests == []
+
+
+# -- what comes along ------------------------------------------------------------
+
+
+class Spare:
+    """Takes what is offered until ``enough`` bytes; checks that it is right and in order."""
+
+    def __init__(self, start: int, end: int, enough: int | None = None) -> None:
+        self.range = (start, end)
+        self.enough = enough
+        self.pieces: list[tuple[int, int]] = []
+
+    async def __call__(self, offset: int, chunk: bytes | memoryview) -> bool:
+        await trio.lowlevel.checkpoint()
+        assert chunk == DATA[offset : offset + len(chunk)]
+        assert len(chunk)
+        assert self.pieces == [] or offset >= self.pieces[-1][1]
+        self.pieces.append((offset, offset + len(chunk)))
+        return self.enough is None or sum(b - a for a, b in self.pieces) < self.enough
+
+    @property
+    def got(self) -> set[int]:
+        return {i for a, b in self.pieces for i in range(a, b)}
+
+
+def whole(chunks: Any, *, length: bool = True) -> Any:
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {"content-length": str(len(DATA))} if length else {}
+        body = chunks([DATA[i : i + 700] for i in range(0, len(DATA), 700)])
+        return httpx.Response(200, headers=headers, stream=body)
+
+    return answer
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (1000, 2000), (3000, len(DATA)), (0, len(DATA))])
+async def test_the_rest_of_a_200_is_offered(
+    connect: Any, chunks: Any, monkeypatch: pytest.MonkeyPatch, start: int, end: int, length: bool
+) -> None:
+    """Every byte outside of the range, once, in pieces that end at multiples of ``PIECE``."""
+    monkeypatch.setattr(downloads, "PIECE", 1024)
+    async with connect(whole(chunks, length=length)) as (client, server):
+        spare = Spare(start, end)
+        await Told(start, end).fetch(client, start, end, spare=spare)
+    assert spare.got == set(range(len(DATA))) - set(range(start, end))
+    assert all(b % 1024 == 0 or b in (start, len(DATA)) for _, b in spare.pieces)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(1, (0, 1024)), (1025, (0, 2000)), (2001, (0, 3072))])
+async def test_no_more_is_read_than_wanted(
+    connect: Any, chunks: Any, monkeypatch: pytest.MonkeyPatch, enough: int, expected: tuple[int, int]
+) -> None:
+    """After False nothing is offered, and the answer ends with the range."""
+    monkeypatch.setattr(downloads, "PIECE", 1024)
+    body = chunks([DATA[i : i + 512] for i in range(0, len(DATA), 512)])
+    async with connect([httpx.Response(200, headers={"content-length": str(len(DATA))}, stream=body)]) as (
+        client,
+        _,
+    ):
+        spare = Spare(2000, 2048, enough)
+        await Told(2000, 2048).fetch(client, 2000, 2048, spare=spare)
+    assert spare.got == set(range(*expected)) - set(range(2000, 2048))
+
+
+async def test_the_range_is_told_before_the_rest_comes(connect: Any, chunks: Any) -> None:
+    """Whoever waits for it does not wait for the rest of the file."""
+    told = Told(0, 100)
+
+    async def spare(offset: int, chunk: bytes | memoryview) -> bool:
+        assert told.told[-1] == 100
+        return False
+
+    async with connect(whole(chunks)) as (client, _):
+        await told.fetch(client, 0, 100, spare=spare)
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("reset"), httpx.ReadTimeout("slow")])
+async def test_trouble_with_the_rest_is_no_error(connect: Any, chunks: Any, error: Exception) -> None:
+    """The range is there; nothing is asked for again."""
+    headers = {"content-length": str(len(DATA))}
+    body = chunks([DATA[:1000], error])
+    async with connect([httpx.Response(200, headers=headers, stream=body)]) as (client, server):
+        await Told(0, 100).fetch(client, 0, 100, spare=Spare(0, 100))
+    assert len(server.requests) == 1
+
+
+# -- redirects that are shared ------------------------------------------------------------
+
+
+def presigned(life: int | None = 10, signature: str = "1", **headers: str) -> httpx.Response:
+    query = f"X-Amz-Date=20260101T120000Z&X-Amz-Expires={life}&" if life is not None else ""
+    location = f"https://storage.test/bucket/42?{query}X-Amz-Signature={signature}"
+    return httpx.Response(
+        302, headers={"location": location, "date": "Thu, 01 Jan 2026 12:00:01 GMT", **headers}
+    )
+
+
+@pytest.mark.parametrize(("life", "good_for"), [(10, 6.0), (30, 26.0), (None, UNKNOWN_LIFE), (9999, 60.0)])
+async def test_a_redirect_is_shared_while_it_lives(
+    connect: Any, autojump_clock: MockClock, life: int | None, good_for: float
+) -> None:
+    """One request to the API for all ranges that start within its life, less a margin (D10)."""
+    async with connect(by_host(api=presigned(life), storage=serve)) as (client, server):
+        await fetch_range(client, FILE, 0, 10)
+        await trio.sleep(good_for - 0.1)
+        await fetch_range(client.background(), FILE, 10, 20)
+        assert server.asked == [ROUTE_1, STORAGE, STORAGE]
+        await trio.sleep(0.2)
+        await fetch_range(client, FILE, 20, 30)
+        assert server.asked == [ROUTE_1, STORAGE, STORAGE, ROUTE_1, STORAGE]
+    assert all("authorization" not in r.headers for r in server.requests if r.url.host == "storage.test")
+
+
+async def test_a_redirect_is_that_of_one_file(connect: Any) -> None:
+    """Another id, another request."""
+    async with connect(by_host(api=presigned(), storage=serve)) as (client, server):
+        await fetch_range(client, FILE, 0, 10)
+        await fetch_range(client, File(id=43, name="x", size=len(DATA)), 0, 10)
+    assert server.asked == [ROUTE_1, STORAGE, "GET api.test/v2/file/download/43", STORAGE]
+
+
+async def test_ranges_that_start_at_once_wait_for_one_redirect(connect: Any) -> None:
+    """Sixteen ranges, one request to the API."""
+    gate = trio.Event()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return presigned()
+
+    async with (
+        connect(by_host(api=slowly, storage=serve)) as (client, server),
+        trio.open_nursery() as nursery,
+    ):
+        for i in range(16):
+            nursery.start_soon(fetch_range, client, FILE, i, i + 100)
+        await wait_all_tasks_blocked()
+        assert server.asked == [ROUTE_1]
+        gate.set()
+    assert sorted(server.asked) == sorted([ROUTE_1, *[STORAGE] * 16])
+
+
+async def test_who_waits_for_a_redirect_is_not_lost_when_the_first_is_cancelled(connect: Any) -> None:
+    """One of them asks next."""
+    gate = trio.Event()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return presigned()
+
+    first = trio.CancelScope()
+
+    async with (
+        connect(by_host(api=slowly, storage=serve)) as (client, server),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def ask_first() -> None:
+            with first:
+                await fetch_range(client, FILE, 0, 10)
+
+        nursery.start_soon(ask_first)
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(fetch_range, client, FILE, 0, 10)
+        await wait_all_tasks_blocked()
+        first.cancel()
+        await wait_all_tasks_blocked()
+        gate.set()
+    assert server.asked.count(ROUTE_1) == 2
+    assert server.asked.count(STORAGE) == 3
+
+
+async def test_a_redirect_that_fails_fails_for_all_who_wait(connect: Any, autojump_clock: MockClock) -> None:
+    """Not one after the other: each of sixteen would wait for the timeout of those before it."""
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        if len(server.requests) == 1:
+            await trio.sleep(15)
+            raise httpx.ReadError("reset")
+        return presigned()
+
+    start = trio.current_time()
+    async with connect(by_host(api=hang, storage=serve)) as (client, server):
+        file = File(id=42, name="data.bin", size=len(DATA))
+        async with trio.open_nursery() as nursery:
+            for i in range(16):
+                nursery.start_soon(fetch_range, client, file, i, i + 100)
+    assert trio.current_time() - start < 20
+
+
+async def test_a_route_that_gives_the_bytes_itself_is_not_waited_for(connect: Any, chunks: Any) -> None:
+    """D9: others are not held up by the first, neither then nor later."""
+    release = trio.Event()
+
+    class Slow(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            await release.wait()
+            yield DATA[:100]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if len(server.requests) == 1:
+            headers = {"content-range": f"bytes 0-99/{len(DATA)}", "content-length": "100"}
+            return httpx.Response(206, headers=headers, stream=Slow())
+        return serve(request)
+
+    async with connect(handle) as (client, server), trio.open_nursery() as nursery:
+        nursery.start_soon(fetch_range, client, FILE, 0, 100)
+        await wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            assert await fetch_range(client, FILE, 100, 200) == DATA[100:200]
+        release.set()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
+async def test_a_shared_target_that_is_refused_is_asked_for_anew(
+    connect: Any, autojump_clock: MockClock, status: int
+) -> None:
+    """At once, on the same route, and only once."""
+    start = trio.current_time()
+    api = [presigned(signature="old"), presigned(signature="new")]
+
+    def storage(request: httpx.Request) -> httpx.Response:
+        old = request.url.params["X-Amz-Signature"] == "old"
+        return httpx.Response(status) if old and len(server.requests) > 2 else serve(request)
+
+    async with connect(by_host(api=api, storage=storage)) as (client, server):
+        await fetch_range(client, FILE, 0, 10)
+        await fetch_range(client, FILE, 10, 20)
+        await fetch_range(client, FILE, 20, 30)
+    assert server.asked == [ROUTE_1, STORAGE, STORAGE, ROUTE_1, STORAGE, STORAGE]
+    assert trio.current_time() == start
+
+
+@pytest.mark.parametrize(
+    "bad", [httpx.Response(500), httpx.ReadError("reset"), httpx.ConnectError("refused")]
+)
+async def test_a_target_that_fails_is_not_kept(connect: Any, autojump_clock: MockClock, bad: Any) -> None:
+    """The next try asks where the file is now."""
+    file = File(id=42, name="data.bin", size=len(DATA))
+    async with connect(by_host(api=presigned(), storage=[serve, bad, serve])) as (client, server):
+        await fetch_range(client, file, 0, 10)
+        await fetch_range(client, file, 10, 20)
+    assert server.asked == [ROUTE_1, STORAGE, STORAGE, ROUTE_1, STORAGE]
+
+
+async def test_a_shared_redirect_is_in_no_repr(connect: Any, secret: str) -> None:
+    """Neither the presigned URL nor the route, which may hold a private link."""
+    async with connect(by_host(api=presigned(), storage=serve)) as (client, _):
+        await fetch_range(client, FILE, 0, 10)
+        for thing in (client, client.redirects, vars(client)):
+            assert "Signature" not in repr(thing)
+
+
+@pytest.mark.parametrize(
+    ("query", "date", "life"),
+    [
+        ("X-Amz-Date=20260101T120000Z&X-Amz-Expires=10", "Thu, 01 Jan 2026 12:00:02 GMT", 8 - MARGIN),
+        ("X-Amz-Date=20260101T120000Z&X-Amz-Expires=10", "Thu, 01 Jan 2026 11:00:00 GMT", 10 - MARGIN),
+        ("X-Amz-Date=20260101T120000Z&X-Amz-Expires=10", "Thu, 01 Jan 2026 12:10:00 GMT", -590 - MARGIN),
+        ("X-Amz-Date=20260101T120000Z&X-Amz-Expires=10", "yesterday", 10 - MARGIN),
+        ("X-Amz-Date=20260101T120000Z&X-Amz-Expires=10", "Thu, 01 Jan 2026 12:00:02 -0000", 10 - MARGIN),
+        ("X-Amz-Date=now&X-Amz-Expires=10", "Thu, 01 Jan 2026 12:00:02 GMT", 10 - MARGIN),
+        ("X-Amz-Expires=1000000", "", LONGEST_LIFE),
+        ("X-Amz-Expires=-10", "", UNKNOWN_LIFE),
+        ("X-Amz-Expires=1e9", "", UNKNOWN_LIFE),
+        ("X-Amz-Expires=99999999999999999999", "", UNKNOWN_LIFE),
+        ("", "", UNKNOWN_LIFE),
+    ],
+)
+def test_how_long_a_target_lives(query: str, date: str, life: float) -> None:
+    """By the server's own clock; never longer than it says."""
+    assert life_of(f"https://storage.test/x?{query}", {"date": date}) == life
+
+
+# -- connections that hang ------------------------------------------------------------
+
+
+def test_nothing_is_learnt_from_nothing() -> None:
+    """The longest wait until enough has been seen."""
+    waits = Waits()
+    for _ in range(ENOUGH - 1):
+        waits.note(0.1)
+        assert waits.limit() == LONGEST
+    waits.note(0.1)
+    assert waits.limit() == SHORTEST
+
+
+@given(st.lists(st.floats(0, 100), min_size=ENOUGH), st.integers(0, 50))
+def test_what_is_learnt(seen: list[float], stalls: int) -> None:
+    """Within its bounds; longer than what all took; each stall in a row doubles it."""
+    waits = Waits()
+    for seconds in seen:
+        waits.note(seconds)
+    limit = waits.limit(stalls)
+    assert SHORTEST <= limit <= LONGEST
+    assert limit == LONGEST or limit >= TIMES * sorted(seen[-MOST:])[int(len(seen[-MOST:]) * 0.9)]
+    assert limit == LONGEST or limit == waits.limit() * 2**stalls
+
+
+def test_old_waits_are_forgotten() -> None:
+    """A server that was slow is not thought slow for ever, nor one that was fast fast."""
+    waits = Waits()
+    for seconds in (3.0, 0.1, 3.0):
+        for _ in range(MOST):
+            waits.note(seconds)
+        assert waits.limit() == max(SHORTEST, TIMES * seconds)
+
+
+def test_a_few_slow_ones_are_no_measure() -> None:
+    """One in twenty may hang."""
+    waits = Waits()
+    for i in range(MOST):
+        waits.note(20.0 if i % 25 == 0 else 0.2)
+    assert waits.limit() == SHORTEST
+
+
+@pytest.mark.parametrize("where", ["head", "body"])
+async def test_a_connection_that_hangs_is_left_for_another(
+    connect: Any, autojump_clock: MockClock, where: str
+) -> None:
+    """Learnt from the others: after 2 s, the rest at once on a new connection."""
+
+    class Stuck(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield DATA[:1000]
+            await trio.sleep_forever()
+
+    async def storage(request: httpx.Request) -> httpx.Response:
+        if len(stuck) == 1:
+            stuck.append(request)
+            if where == "head":
+                await trio.sleep_forever()
+            whole = serve(request)
+            return httpx.Response(206, headers=whole.headers, stream=Stuck())
+        return serve(request)
+
+    stuck: list[Any] = []
+    async with connect(by_host(api=presigned(), storage=storage)) as (client, server):
+        for _ in range(ENOUGH):
+            await fetch_range(client, FILE, 0, 10)
+        stuck.append(None)
+        start = trio.current_time()
+        told = Told(0, 4000)
+        await told.fetch(client, 0, 4000)
+        assert trio.current_time() - start == pytest.approx(2)
+    assert server.requests[-1].headers["range"] == f"bytes={0 if where == 'head' else 1000}-3999"
+    assert server.requests[-1].extensions["new_connection"]
+
+
+async def test_a_server_that_hangs_for_all_is_given_more_time(
+    connect: Any, autojump_clock: MockClock
+) -> None:
+    """It has become slow: 12 s for every answer, after having been fast. Each try waits longer."""
+    slow = False
+
+    async def storage(request: httpx.Request) -> httpx.Response:
+        if slow:
+            await trio.sleep(12)
+        return serve(request)
+
+    async with connect(by_host(api=presigned(30), storage=storage)) as (client, _):
+        for _ in range(ENOUGH):
+            await fetch_range(client, FILE, 0, 10)
+        slow = True
+        assert await fetch_range(client, FILE, 0, 4000) == DATA[:4000]
+
+
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_exactly_these_bytes_or_an_error(
@@ -416,8 +853,9 @@ async def test_exactly_these_bytes_or_an_error(
         return httpx.Response(data.draw(st.sampled_from([202, 401, 403, 404, 416, 429, 500, 503])))
 
     async with connect(handle, token=Token("t")) as (client, _):
+        told = Told(start, end)
         try:
             with trio.move_on_after(100):
-                assert await fetch_range(client, FILE, start, end) == DATA[start:end]
+                await told.fetch(client, start, end)
         except errors.RemoteError:
             pass

@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
+import httpx
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -15,6 +16,7 @@ from figfs import errors
 from figfs.figshare import accounts, articles
 from figfs.figshare.client import Client, open_client
 from figfs.figshare.downloads import fetch_range
+from figfs.figshare.proxies import mounts
 from figfs.figshare.records import File, Part
 from figfs.figshare.uploads import put_part
 from figfs.settings import Token
@@ -309,3 +311,54 @@ async def test_a_proxy_of_the_environment_does_not_see_loopback(monkeypatch: pyt
         async with connected(server) as client:
             assert (await accounts.get_account(client)).id == 7
         assert proxy.heads == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """For hosts elsewhere, with the whole URL in the request; names in NO_PROXY are asked directly."""
+    async with running(sends(answer(b'{"id": 7}'))) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "direct.invalid, 10.0.0.1")
+        async with open_client(api="http://api.invalid/v2", token=None, rate=0) as client:
+            assert await client.call(method, "/x", read=lambda answer: answer.json()) == {"id": 7}
+        async with open_client(api="http://direct.invalid/v2", token=None, rate=0) as client:
+            with pytest.raises(errors.Unreachable):
+                await client.call(method, "/x", read=lambda answer: answer.json())
+    assert [head.split(b"\r\n")[0] for head in proxy.heads] == [
+        f"{method} http://api.invalid/v2/x HTTP/1.1".encode()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "direct"),
+    [
+        ("", "http://example.org/", False),
+        ("*", "http://example.org/", True),
+        ("a.org, *", "http://example.org/", True),
+        ("example.org", "http://example.org/", True),
+        ("example.org", "https://api.example.org/", True),
+        ("example.org", "http://myexample.org/", False),
+        (".example.org", "http://api.example.org/", True),
+        ("localhost", "http://localhost:80/", True),
+        ("10.0.0.1", "http://10.0.0.1:8000/", True),
+        ("10.0.0.1", "http://10.0.0.2:8000/", False),
+        ("fd00::1", "http://[fd00::1]/", True),
+        ("http://example.org", "http://example.org/", True),
+        ("http://example.org", "https://example.org/", False),
+        ("a.org,b.org", "http://c.org/", False),
+    ],
+)
+async def test_proxies_are_those_of_httpx(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, direct: bool
+) -> None:
+    """Each URL goes through the proxy through which httpx alone would send it."""
+    monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:2")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    ours = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda request: httpx.Response(200)), mounts=mounts()
+    )
+    theirs = httpx.AsyncClient()
+    async with ours, theirs:
+        for client in (ours, theirs):
+            assert (client._transport_for_url(httpx.URL(url)) is client._transport) == direct
