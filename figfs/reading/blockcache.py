@@ -181,7 +181,7 @@ class BlockCache:
         Returns whether all of it is here or on its way. No await.
         """
         for start, end in ranges:
-            for low, high in content.gaps(start, end):
+            for low, high in _pieces(content.gaps(start, end), self._memory.longest):
                 if low < read_end:
                     self._start(source, Segment(content, low, high, is_prefetch=False))
                     continue
@@ -271,8 +271,7 @@ class BlockCache:
                 break
             start, end = gaps[0]
             end = min(end, start + WHOLE_PIECE)
-            pieces = [piece for gap in gaps for piece in _pieces(*gap)]
-            self.want(source, content, pieces, end)
+            self.want(source, content, _pieces(gaps, WHOLE_PIECE), end)
             await self.take(source, content, start, end)
             self.spend(content, start)
             position = end
@@ -597,9 +596,10 @@ def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:
         store.mark_verified(key)
 
 
-def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
-    for position in range(start, end, WHOLE_PIECE):
-        yield position, min(position + WHOLE_PIECE, end)
+def _pieces(ranges: Iterable[tuple[int, int]], longest: int) -> Iterator[tuple[int, int]]:
+    for start, end in ranges:
+        for position in range(start, end, longest):
+            yield position, min(position + longest, end)
 
 
 def _outside(gaps: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:

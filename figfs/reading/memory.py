@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 import trio
 
+from figfs.reading.blocks import BLOCK_SIZE
 from figfs.reading.segments import Segment
-
 
 SMALLEST_POOLED = 256 << 10  #: bytes; larger buffers are used again, so their sizes are powers of two
 
@@ -21,6 +21,8 @@ class Memory:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        #: The longest segment (bytes): room for some of them, so that none waits for all of the memory.
+        self.longest = max(max_bytes // 4 // BLOCK_SIZE, 1) * BLOCK_SIZE
         self.used = 0
         self.unwritten = 0  #: bytes in segments that are to be written to disk
         self._spent: dict[Segment, None] = {}
@@ -55,7 +57,8 @@ class Memory:
     def _take_back(self, segment: Segment) -> None:
         """Its buffer is free for another, unless somebody holds a view of it still."""
         self.used -= segment.room
-        segment.view.release()
+        if not segment.pins:  # readers of what was dropped still take their bytes from it
+            segment.view.release()
         if segment.room >= SMALLEST_POOLED:
             try:
                 segment.buffer.append(segment.buffer.pop())  # BufferError while there are views

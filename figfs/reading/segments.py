@@ -213,11 +213,18 @@ class Content:
 
     def hashes_soon(self, segment: Segment) -> bool:
         """Whether ``segment`` will be hashed once what is before it has come. What a random reader has left
-        will not.
+        will not; nor what is behind a segment that has no room yet: that may be waiting for this one's.
         """
         if self.verdict is not Verdict.UNKNOWN or segment.end <= self.hashed:
             return False
-        return not any(self.gaps(*gap) for gap in self.have.missing(self.hashed, segment.start))
+        known = self.have if self.all_fetched else self.fresh
+        for position, end in known.missing(self.hashed, segment.start):
+            while position < end:
+                before = self.find(position)
+                if before is None or not before.room:
+                    return False
+                position = before.end
+        return True
 
     @property
     def all_fetched(self) -> bool:

@@ -1,29 +1,23 @@
-"""One open stored file: reads are slices of the content; only who reads on gets the next block ahead."""
+"""One open stored file: reads are slices of the content, what is fetched fits what is read, and bytes that
+turned out to be wrong are never mixed with others.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from remotes import KIB, MIB, Remote, blocks, content_of, open_cache, open_store, read_all, reader_of, settled
 from trio.testing import wait_all_tasks_blocked
 
-from figfs.errors import Unreachable
-from figfs.reading.blockcache import BLOCK_SIZE, BlockCache, Source
-from figfs.reading.reader import Reader
+from figfs.errors import BadAnswer, Unreachable
+from figfs.reading.blockcache import BlockCache
+from figfs.reading.blocks import BLOCK_SIZE
 
-KIB = 1 << 10
-CONTENT = bytes(range(256)) * (4 * BLOCK_SIZE // 256) + b"the end"
-
-
-class Remote:
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.blocks: list[int] = []  # those fetched, in order
-
-    async def fetch(self, start: int, end: int) -> bytes:
-        self.blocks.append(start // BLOCK_SIZE)
-        return self.content[start:end]
+CONTENT = content_of(8 * MIB) + b"the end"
 
 
 @pytest.fixture
@@ -32,138 +26,159 @@ def remote() -> Remote:
 
 
 @pytest.fixture
-def reader(remote: Remote, nursery: trio.Nursery) -> Reader:
-    return Reader(Source("md5", len(remote.content), remote.fetch), BlockCache(nursery=nursery))
+def cache(nursery: trio.Nursery) -> BlockCache:
+    return BlockCache(nursery=nursery)
 
 
-async def read(reader: Reader, offset: int, size: int) -> None:
-    assert await reader.read(offset, size) == CONTENT[offset : offset + size]
-    await wait_all_tasks_blocked()
+def fetched(remote: Remote) -> int:
+    return sum(end - start for start, end in remote.asked)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(
-    content=st.binary(max_size=60),
-    block_size=st.integers(1, 20),
-    reads=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), max_size=12),
+    size=st.integers(0, 5 * BLOCK_SIZE),
+    memory=st.sampled_from([BLOCK_SIZE, 3 * BLOCK_SIZE, MIB]),
+    reads=st.lists(
+        st.tuples(st.integers(0, 6 * BLOCK_SIZE), st.integers(0, 6 * BLOCK_SIZE)), min_size=1, max_size=8
+    ),
 )
-async def test_reads_are_slices(content: bytes, block_size: int, reads: list[tuple[int, int]]) -> None:
-    """Any reads in any order, at the same time, with a cache that holds two blocks: the bytes of the file."""
+async def test_reads_are_slices(size: int, memory: int, reads: list[tuple[int, int]]) -> None:
+    """Any reads one after the other, then all at the same time, also with room for one block only: the bytes
+    of the file, short at its end.
+    """
+    content = CONTENT[:size]
+    remote = Remote(content, md5="")
 
-    async def fetch(start: int, end: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return content[start:end]
+    async def check(offset: int, length: int) -> None:
+        assert await reader.read(offset, length) == content[offset : offset + length]
 
-    async def check(reader: Reader, offset: int, size: int) -> None:
-        assert await reader.read(offset, size) == content[offset : offset + size]
-
-    async with trio.open_nursery() as services:
-        cache = BlockCache(nursery=services, block_size=block_size, max_bytes=2 * block_size)
-        reader = Reader(Source("md5", len(content), fetch), cache)
-        for offset, size in reads:
-            await check(reader, offset, size)
-        for offset, size in reads:
-            services.start_soon(check, reader, offset, size)
+    with trio.fail_after(20):
+        async with open_cache(max_bytes=memory) as cache:
+            reader = reader_of(cache, remote)
+            for offset, length in reads:
+                await check(offset, length)
+            async with trio.open_nursery() as readers:
+                for offset, length in reads:
+                    readers.start_soon(check, offset, length)
 
 
-async def test_the_end(reader: Reader) -> None:
+async def test_the_end(cache: BlockCache, remote: Remote) -> None:
     """Short at the end of the file, nothing past it."""
+    reader = reader_of(cache, remote)
     assert await reader.read(len(CONTENT) - 3, 100) == b"end"
     assert await reader.read(len(CONTENT), 100) == b""
     assert await reader.read(10**12, 1) == b""
     assert await reader.read(5, 0) == b""
 
 
-async def test_an_empty_file(nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(("offset", "size"), [(-1, 5), (0, -1)])
+async def test_negative(cache: BlockCache, remote: Remote, offset: int, size: int) -> None:
+    """A caller's mistake is told, not guessed at."""
+    with pytest.raises(ValueError, match="no range"):
+        await reader_of(cache, remote).read(offset, size)
+
+
+@pytest.mark.parametrize("verify", ["end", "open", "background"])
+async def test_an_empty_file(cache: BlockCache, verify: str) -> None:
     """No bytes, no request."""
     remote = Remote(b"")
-    reader = Reader(Source("id:1", 0, remote.fetch), BlockCache(nursery=nursery))
-    assert await reader.read(0, 4096) == b""
-    assert remote.blocks == []
+    assert await reader_of(cache, remote, verify).read(0, 4096) == b""
+    assert remote.asked == []
 
 
-async def test_an_error_reaches_the_reader(nursery: trio.Nursery) -> None:
-    """What Figshare answered, not a short read."""
-
-    async def fetch(start: int, end: int) -> bytes:
-        raise Unreachable("no network")
-
-    reader = Reader(Source("id:1", 10, fetch), BlockCache(nursery=nursery))
+async def test_an_error_reaches_the_reader(cache: BlockCache, remote: Remote) -> None:
+    """What Figshare answered, not a short read; and the next read asks again."""
+    remote.failure = Unreachable("no network")
+    reader = reader_of(cache, remote)
     with pytest.raises(Unreachable):
         await reader.read(0, 10)
+    remote.failure = None
+    assert await reader.read(0, 10) == CONTENT[:10]
 
 
-async def test_a_sniff_fetches_one_block(reader: Reader, remote: Remote) -> None:
+async def test_a_sniff_fetches_little(cache: BlockCache, remote: Remote) -> None:
     """A file manager reads 16 or 32 KiB at the start, a PDF viewer 4 KiB at the end (programs.md §2b)."""
-    await read(reader, 0, 16 * KIB)
-    assert remote.blocks == [0]
-    await read(reader, len(CONTENT) - 4 * KIB, 4 * KIB)
-    assert sorted(remote.blocks) == [0, 3, 4]  # the 4 KiB cross the last boundary
+    reader = reader_of(cache, remote)
+    await reader.read(0, 16 * KIB)
+    await reader.read(len(CONTENT) - 4 * KIB, 4 * KIB)
+    await wait_all_tasks_blocked()
+    assert remote.asked == [(0, BLOCK_SIZE), (8 * MIB - BLOCK_SIZE, len(CONTENT))]
 
 
-async def test_a_random_reader_gets_what_it_asks_for(reader: Reader, remote: Remote) -> None:
+async def test_a_random_reader_gets_what_it_asks_for(cache: BlockCache, remote: Remote) -> None:
     """No read-ahead for reads that are far apart."""
-    for index in (3, 1, 2, 0):
-        await read(reader, index * BLOCK_SIZE + 300 * KIB, 4 * KIB)
-    assert remote.blocks == [3, 1, 2, 0]
+    reader = reader_of(cache, remote)
+    for index in (5, 1, 6, 3):
+        await reader.read(index * MIB + 100, 4 * KIB)
+    await wait_all_tasks_blocked()
+    assert remote.asked == [(index * MIB, index * MIB + BLOCK_SIZE) for index in (5, 1, 6, 3)]
 
 
-async def test_reading_on_brings_the_next_block(reader: Reader, remote: Remote) -> None:
-    """One block ahead from the second read of a run on, and each block once."""
-    await read(reader, 0, 128 * KIB)
-    assert remote.blocks == [0]
-    await read(reader, 128 * KIB, 128 * KIB)
-    assert remote.blocks == [0, 1]
-    for offset in range(256 * KIB, len(CONTENT), 128 * KIB):
-        await read(reader, offset, 128 * KIB)
-        assert max(remote.blocks) <= offset // BLOCK_SIZE + 1
-    assert remote.blocks == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize("step", [4 * KIB, 128 * KIB, MIB])
+async def test_reading_on_fetches_each_byte_once(cache: BlockCache, remote: Remote, step: int) -> None:
+    """From start to end, whatever the size of the requests: all of it once, by few requests."""
+    assert await read_all(reader_of(cache, remote), step=step) == CONTENT
+    assert fetched(remote) == len(CONTENT)
+    assert len(remote.asked) <= 32
 
 
-async def test_a_first_read_to_the_end_of_its_block(reader: Reader, remote: Remote) -> None:
-    """Requests of 1 MiB are no sniffing: the next block is fetched at once."""
-    await read(reader, 0, BLOCK_SIZE)
-    assert sorted(remote.blocks) == [0, 1]
-
-
-async def test_slightly_out_of_order_is_still_sequential(reader: Reader, remote: Remote) -> None:
-    """The kernel's requests overtake one another by one or two; the run goes on."""
-    for position in (1, 0, 2, 4, 3, 5, 7, 6):
-        await read(reader, position * 128 * KIB, 128 * KIB)
-    assert remote.blocks == [0, 1]
-
-
-async def test_a_run_after_a_jump(reader: Reader, remote: Remote) -> None:
-    """A jump ends the run; reading on from there begins another."""
-    await read(reader, 0, 64 * KIB)
-    await read(reader, 2 * BLOCK_SIZE, 64 * KIB)
-    assert remote.blocks == [0, 2]
-    await read(reader, 2 * BLOCK_SIZE + 64 * KIB, 64 * KIB)
-    assert remote.blocks == [0, 2, 3]
-    await read(reader, 0, 64 * KIB)
-    await read(reader, 64 * KIB, 64 * KIB)
-    assert remote.blocks == [0, 2, 3, 1]
-
-
-async def test_a_read_over_several_blocks_fetches_them_together(nursery: trio.Nursery) -> None:
-    """The blocks of one read are on their way at the same time."""
-    started: list[int] = []
-    gate = trio.Event()
-
-    async def fetch(start: int, end: int) -> bytes:
-        started.append(start)
-        await gate.wait()
-        return CONTENT[start:end]
-
-    reader = Reader(Source("md5", len(CONTENT), fetch), BlockCache(nursery=nursery))
-    got: list[bytes] = []
-
-    async def read_all() -> None:
-        got.append(await reader.read(10, 3 * BLOCK_SIZE))
-
+async def test_two_readers_of_one_file(cache: BlockCache, remote: Remote) -> None:
+    """What one has fetched the other finds, also while it is on its way."""
     async with trio.open_nursery() as readers:
-        readers.start_soon(read_all)
-        await wait_all_tasks_blocked()
-        assert sorted(started) == [0, BLOCK_SIZE, 2 * BLOCK_SIZE, 3 * BLOCK_SIZE]
-        gate.set()
-    assert got == [CONTENT[10 : 10 + 3 * BLOCK_SIZE]]
+        for _ in range(2):
+            readers.start_soon(read_all, reader_of(cache, remote))
+    assert fetched(remote) == len(CONTENT)
+
+
+async def test_a_remount_reads_from_disk(tmp_path: Path, remote: Remote) -> None:
+    """All of it, without a request for bytes."""
+    async with open_cache(open_store(tmp_path)) as cache:
+        await read_all(reader_of(cache, remote))
+        await settled(cache, remote)
+    remote.failure = Unreachable("no network")
+    async with open_cache(open_store(tmp_path)) as cache:
+        assert await read_all(reader_of(cache, remote)) == CONTENT
+    assert fetched(remote) == len(CONTENT)
+
+
+class TestMismatch:
+    """The first answers are wrong, so that the MD5 is another."""
+
+    WRONG = CONTENT[:-1] + b"?"
+
+    async def test_who_has_seen_nothing_gets_the_second_fetch(self, cache: BlockCache) -> None:
+        """A file that is read by one request: fetched again, and the reader never knows."""
+        remote = Remote(CONTENT[:MIB])
+        remote.wrong = [content_of(MIB, "other")]
+        assert await reader_of(cache, remote).read(0, MIB) == remote.content
+        assert len(remote.asked) == 2
+
+    async def test_who_has_seen_wrong_bytes_gets_an_error(self, cache: BlockCache, remote: Remote) -> None:
+        """Old and new are never mixed: the handle that has read wrong bytes fails to its end; another one
+        reads the right ones.
+        """
+        remote.wrong = [self.WRONG] * 30
+        reader = reader_of(cache, remote)
+        with pytest.raises(BadAnswer, match="open it again"):
+            await read_all(reader)
+        remote.wrong = []
+        assert await read_all(reader_of(cache, remote)) == CONTENT
+        with pytest.raises(BadAnswer, match="open it again"):
+            await reader.read(0, 10)
+
+    async def test_not_one_byte_before_the_verdict(self, cache: BlockCache, remote: Remote) -> None:
+        """``verify=open``: the first read waits for all of the file; what is wrong is never seen."""
+        remote.wrong = [self.WRONG] * 3
+        gate = remote.hold(8 * MIB)
+        got: list[bytes] = []
+
+        async def read() -> None:
+            got.append(await reader_of(cache, remote, "open").read(0, 10))
+
+        async with trio.open_nursery() as readers:
+            readers.start_soon(read)
+            await wait_all_tasks_blocked()
+            assert got == []
+            gate.set()
+        assert got == [CONTENT[:10]]
+        assert len(CONTENT) < fetched(remote) <= 2 * len(CONTENT)
