@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Sequence
 from xml.sax.saxutils import escape
 
@@ -117,8 +118,10 @@ def _colour(system: str) -> str:
 def plot(results: Results, caption: str) -> str:
     """An SVG: bars for each row, as long as the median is to the row's greatest, with least and greatest."""
     parts: list[str] = []
-    y = 30
-    parts.append(_label(10, y, caption))
+    y = 10
+    for line in textwrap.wrap(caption, 140):
+        y += 16
+        parts.append(_label(10, y, line))
     for row in results.rows.values():
         systems = results.systems(row.key)
         if not systems:

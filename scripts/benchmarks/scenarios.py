@@ -450,11 +450,12 @@ def _sequential_scenario(
 
 def _random_scenario(name: str, line: str, *, places: int, warm: bool, quick: bool) -> Scenario:
     rows = []
+    away = name.replace("ms", " ms")
     for key, block, count in _RANDOM:
         who = "1 reader" if count == 1 else f"{count} readers"
-        rows.append(Row(f"{key}-{name}", f"random {block // KIB} KiB, cold, {name}, {who}", "reads/s"))
+        rows.append(Row(f"{key}-{name}", f"random {block // KIB} KiB, cold, {away}, {who}", "reads/s"))
         if warm and count == 1:
-            rows.append(Row(f"{key}-warm", f"random {block // KIB} KiB, again, {name}, {who}", "reads/s"))
+            rows.append(Row(f"{key}-warm", f"random {block // KIB} KiB, again, {away}, {who}", "reads/s"))
     systems = (FIGFS, RCLONE, RCLONE_FULL)
     return Scenario(
         f"random-{name}",
