@@ -304,7 +304,7 @@ class _Body(httpx.AsyncByteStream):
             return
         self._closed = True
         complete = self._ended if self._left is None else self._left == 0 and not self._ready
-        if complete and self._may_keep and self._connection.is_silent():
+        if complete and self._may_keep:
             self._origin.keep(self._connection)
         else:
             self._connection.close()

@@ -17,6 +17,7 @@ from figfs.figshare.downloads import fetch_range
 from figfs.figshare.pacing import Priority
 from figfs.figshare.reach import FORGET_AFTER, PROBE_EVERY, Reach
 from figfs.figshare.records import File
+from figfs.figshare.retry import Failure, Verdict, classify, may_be_done
 from figfs.settings import Token
 
 
@@ -534,6 +535,12 @@ def test_reach(events: list[tuple[float, bool]]) -> None:
             reach.failed(now)
         assert not reach.refuses(now) or failures >= 2
         assert not reach.refuses(now + PROBE_EVERY)
+
+
+def test_a_request_that_was_not_even_tried_has_done_nothing() -> None:
+    """So a 404 to a later DELETE is a 404."""
+    assert not may_be_done(Failure.AWAY)
+    assert classify("POST", Failure.AWAY) is Verdict.GIVE_UP
 
 
 def test_reach_many_at_once() -> None:

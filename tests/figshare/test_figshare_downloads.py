@@ -543,6 +543,23 @@ async def test_trouble_with_the_rest_is_no_error(connect: Any, chunks: Any, erro
     assert len(server.requests) == 1
 
 
+async def test_a_rest_that_hangs_is_left(connect: Any, chunks: Any, autojump_clock: MockClock) -> None:
+    """Also where a hanging connection is given up early: it is not for the range."""
+
+    class Stuck(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield DATA[:1000]
+            await trio.sleep_forever()
+
+    headers = {"content-length": str(len(DATA))}
+    answers: list[Any] = [*[serve] * ENOUGH, httpx.Response(200, headers=headers, stream=Stuck())]
+    async with connect(answers) as (client, server):
+        for _ in range(ENOUGH):
+            await fetch_range(client, FILE, 0, 10)
+        await Told(0, 100).fetch(client, 0, 100, spare=Spare(0, 100))
+        assert len(server.requests) == ENOUGH + 1
+
+
 # -- redirects that are shared ------------------------------------------------------------
 
 
@@ -630,21 +647,21 @@ async def test_who_waits_for_a_redirect_is_not_lost_when_the_first_is_cancelled(
 
 
 async def test_a_redirect_that_fails_fails_for_all_who_wait(connect: Any, autojump_clock: MockClock) -> None:
-    """Not one after the other: each of sixteen would wait for the timeout of those before it."""
+    """Not one after the other: the last of sixteen would wait for the timeouts of all before it."""
 
     async def hang(request: httpx.Request) -> httpx.Response:
-        if len(server.requests) == 1:
-            await trio.sleep(15)
-            raise httpx.ReadError("reset")
-        return presigned()
+        await trio.sleep(15)
+        raise httpx.ReadError("reset")
+
+    async def fetch(client: Client) -> None:
+        with pytest.raises(errors.Unreachable):
+            await fetch_range(client, File(id=42, name="data.bin", size=len(DATA)), 0, 10)
 
     start = trio.current_time()
-    async with connect(by_host(api=hang, storage=serve)) as (client, server):
-        file = File(id=42, name="data.bin", size=len(DATA))
-        async with trio.open_nursery() as nursery:
-            for i in range(16):
-                nursery.start_soon(fetch_range, client, file, i, i + 100)
-    assert trio.current_time() - start < 20
+    async with connect([hang]) as (client, _), trio.open_nursery() as nursery:
+        for _ in range(16):
+            nursery.start_soon(fetch, client)
+    assert trio.current_time() - start < 60
 
 
 async def test_a_route_that_gives_the_bytes_itself_is_not_waited_for(connect: Any, chunks: Any) -> None:
@@ -744,7 +761,7 @@ def test_nothing_is_learnt_from_nothing() -> None:
     assert waits.limit() == SHORTEST
 
 
-@given(st.lists(st.floats(0, 100), min_size=ENOUGH), st.integers(0, 50))
+@given(st.lists(st.floats(0, 5), min_size=ENOUGH), st.integers(0, 20))
 def test_what_is_learnt(seen: list[float], stalls: int) -> None:
     """Within its bounds; longer than what all took; each stall in a row doubles it."""
     waits = Waits()
@@ -754,6 +771,14 @@ def test_what_is_learnt(seen: list[float], stalls: int) -> None:
     assert SHORTEST <= limit <= LONGEST
     assert limit == LONGEST or limit >= TIMES * sorted(seen[-MOST:])[int(len(seen[-MOST:]) * 0.9)]
     assert limit == LONGEST or limit == waits.limit() * 2**stalls
+
+
+def test_each_stall_in_a_row_doubles_the_time() -> None:
+    """Up to the longest."""
+    waits = Waits()
+    for _ in range(ENOUGH):
+        waits.note(0.1)
+    assert [waits.limit(stalls) for stalls in range(6)] == [2, 4, 8, 16, 20, 20]
 
 
 def test_old_waits_are_forgotten() -> None:

@@ -219,6 +219,13 @@ async def test_a_body_in_pieces(kind: str, certificates: Certificates) -> None:
     assert got == DATA
 
 
+async def test_a_socket_that_a_thread_has_used_does_not_block_the_loop() -> None:
+    """What comes next on the connection is received in the loop."""
+    async with running(sends(answer(DATA))) as server, opened() as over, asked(over, server.url) as response:
+        await response.extensions["receive_into"](memoryview(bytearray(len(DATA) - 1)), silence=5)
+        assert not response.stream._connection._socket.getblocking()
+
+
 @kinds
 async def test_the_first_bytes_are_told_before_the_last_are_there(
     kind: str, certificates: Certificates
