@@ -69,6 +69,7 @@ def assemble(
     store: BlockStore | None = None,
     memory: int = MEMORY,
     verify: str = "end",
+    lookahead: bool = True,
     still_open: Callable[[int, int], bool] = still_open_for_writing,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
@@ -91,11 +92,11 @@ def assemble(
     cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
     stored_files = StoredFiles(client=client, cache=cache, verify=verify)
     uploader.on_stored = stored_files.adopt
-    lookahead = Lookahead(stored_files=stored_files, listings=listings)
+    ahead = Lookahead(stored_files=stored_files, listings=listings, enabled=lookahead)
     files = OpenFiles(
         tree=tree,
         stored_files=stored_files,
-        lookahead=lookahead,
+        lookahead=ahead,
         spool=spool,
         deletions=deletions,
         close_timeout=close_timeout,
@@ -151,7 +152,7 @@ def assemble(
         renaming=renaming,
         containers=containers,
         stored_files=stored_files,
-        lookahead=lookahead,
+        lookahead=ahead,
         resumer=resumer,
         dir_timeout=dir_timeout,
         account=account,

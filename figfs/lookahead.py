@@ -22,9 +22,10 @@ LARGE = 1 << 62  #: the cost of what is never fetched ahead
 class Lookahead:
     """The walks of one mount, one for each directory in which files are read or directories opened."""
 
-    def __init__(self, *, stored_files: StoredFiles, listings: Listings) -> None:
+    def __init__(self, *, stored_files: StoredFiles, listings: Listings, enabled: bool) -> None:
         self._stored_files = stored_files
         self._listings = listings
+        self._enabled = enabled
         self._limits = Limits()
         self._files: WeakKeyDictionary[Container, tuple[object, Walk[Node]]] = WeakKeyDictionary()
         self._directories: WeakKeyDictionary[Container, tuple[object, Walk[Node]]] = WeakKeyDictionary()
@@ -32,7 +33,7 @@ class Lookahead:
     def reads(self, node: FileNode, size: int) -> None:
         """``size`` bytes from the start of a stored file are read. No await."""
         # A sniffer (file managers: 4 to 32 KiB) wants no more of the next file either.
-        if node.parent is None or not (size > self._limits.sniff or size >= node.size):
+        if not self._enabled or node.parent is None or not (size > self._limits.sniff or size >= node.size):
             return
         if node.size > self._limits.small_file:
             return
@@ -42,7 +43,7 @@ class Lookahead:
 
     def opens(self, container: Container) -> None:
         """A directory is opened. No await."""
-        if container.parent is not None:
+        if self._enabled and container.parent is not None:
             for other in self._walk(self._directories, container.parent, _cost_of_directory).used(container):
                 if isinstance(other, Container):
                     self._listings.prefetch(other)

@@ -97,6 +97,7 @@ async def _serve(
             store=store,
             memory=settings.memory,
             verify=settings.verify,
+            lookahead=settings.lookahead,
         )
         filesystem = parts.filesystem
         with trio.move_on_after(WARM_UP_TIMEOUT):

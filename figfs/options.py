@@ -201,6 +201,7 @@ OPTIONS: tuple[Option, ...] = (
         "WHEN",
         "verify",
     ),
+    Option("lookahead", _switch, "Fetch what a walk through a directory will read next.", field="lookahead"),
     Option("api-rate", _rate, "API requests a second, sustained; 0: no pacing.", "N", "api_rate"),
     Option(
         "close-timeout",

@@ -59,6 +59,7 @@ class Settings:
     cache_min_free: int = 1 << 30  #: free space of the disk that the cache leaves alone
     memory: int = 128 << 20  #: blocks in memory, of all open files together
     verify: str = "end"  #: when the MD5 of a file is checked: one of ``options.VERIFY``
+    lookahead: bool = True  #: fetch what a walk through a directory will ask for next
     api_rate: float = 1.0  #: API requests a second, sustained; 0: no pacing
     api_burst: int = 30  #: API requests that may go at once after a pause
     close_timeout: float = 20.0  #: how long close() waits for the upload; 0: not at all

@@ -134,7 +134,9 @@ class BlockCache:
     def verdict(self, source: Source) -> Verdict:
         """What is known of the whole content, as of now and without asking anybody."""
         content = self._contents.get(source.key)
-        if content is not None and (content.verdict is not Verdict.UNKNOWN or content.loaded is not None):
+        if content is not None and (
+            content.verdict is not Verdict.UNKNOWN or content.loaded is not None or content.segments
+        ):
             return content.verdict
         if not source.md5:
             return Verdict.NO_MD5
@@ -150,25 +152,40 @@ class BlockCache:
 
     async def load(self, content: Content) -> None:
         """Find out, once, what the disk has of it."""
-        if content.loaded is None:
-            content.loaded = trio.Event()
-            try:
-                if self.store is not None and self.store.may_have(content.key, 0, content.size):
-                    await self._look_on_disk(self.store, content)
-            finally:
-                content.loaded.set()
-        await content.loaded.wait()
+        while content.loaded is None or not content.loaded.is_set():
+            if content.loaded is None:
+                await self._look_on_disk(content)
+            else:
+                await content.loaded.wait()
 
-    async def _look_on_disk(self, store: BlockStore, content: Content) -> None:
+    async def _look_on_disk(self, content: Content) -> None:
+        store = self.store
+        looked = content.loaded = trio.Event()
+        if store is None or not store.may_have(content.key, 0, content.size):
+            looked.set()
+            return
+
         def look() -> tuple[bool, list[tuple[int, int]]]:
             return store.is_verified(content.key), store.missing(content.key, content.size)
 
-        verified, missing = await trio.to_thread.run_sync(look)
-        if content.verdict is Verdict.UNKNOWN and not content.hashing:
-            if verified and not missing:
+        try:
+            if content.dropped is not None:
+                await content.dropped.wait()
+            verified, missing = await trio.to_thread.run_sync(look)
+        except BaseException:
+            if content.loaded is looked:
+                content.loaded = None  # the next one looks
+            raise
+        finally:
+            looked.set()
+        if content.loaded is not looked:
+            return  # verification has started over meanwhile
+        for gap in _outside(missing, content.size):
+            content.have.add(*gap)
+        if verified and not missing and content.verdict is Verdict.UNKNOWN and not content.hashing:
+            if all(segment.on_disk for segment in content.segments):
                 content.verdict = Verdict.GOOD
-            for gap in _outside(missing, content.size):
-                content.have.add(*gap)
+        self._verifier.advance(content)
 
     # -- reading ------------------------------------------------------------
 
@@ -259,31 +276,35 @@ class BlockCache:
     async def fetch_whole(self, source: Source, content: Content) -> None:
         """Fetch all that is missing and wait for the comparison of the MD5 (``verify=open``).
 
-        Raises what the fetch raises, and ``BadAnswer`` if not all of it can be kept until it is compared.
+        Returns when the content is good, or has nothing to compare with, or was dropped. Raises what the fetch
+        raises, and ``BadAnswer`` if not all of it can be kept until it is compared.
         """
-        known = content.have
-        position = 0
-        while position < content.size and content.verdict is Verdict.UNKNOWN and known is content.have:
-            gaps = known.missing(
-                position, min(position + max(WHOLE_PIECE, self.ahead(content)), content.size)
-            )
-            if not gaps:
-                break
-            start, end = gaps[0]
-            end = min(end, start + WHOLE_PIECE)
-            self.want(source, content, _pieces(gaps, WHOLE_PIECE), end)
-            await self.take(source, content, start, end)
-            self.spend(content, start)
-            position = end
-        while content.awaits_verdict:
-            await content.wait()
-        if content.verdict is Verdict.UNKNOWN and known is content.have:
-            raise BadAnswer(
-                f"{content.key}: the cache does not hold all of it, so it cannot be verified first"
-            )
+        generation = content.generation
+        for _ in range(2):  # what is on disk may turn out to be damaged
+            await self.load(content)
+            position = 0
+            while content.verdict is Verdict.UNKNOWN and content.generation == generation:
+                ahead = min(position + max(WHOLE_PIECE, self.ahead(content)), content.size)
+                gaps = content.have.missing(position, ahead)
+                if not gaps and ahead == content.size:
+                    break
+                start, end = gaps[0] if gaps else (ahead, ahead)
+                end = min(end, start + WHOLE_PIECE)
+                self.want(source, content, _pieces(gaps, WHOLE_PIECE), end)
+                await self.take(source, content, start, end)
+                self.spend(content, start)
+                position = end
+            self._verifier.advance(content)
+            while content.awaits_verdict:
+                await content.wait()
+            if content.verdict is not Verdict.UNKNOWN or content.generation != generation:
+                return
+        raise BadAnswer(f"{content.key}: the cache cannot hold all of it, so it cannot be verified first")
 
     async def verdict_of_whole(self, content: Content) -> None:
         """Wait for the comparison of the MD5 if all of the content is here, at most ``VERDICT_TIMEOUT``."""
+        if content.verdict is Verdict.UNKNOWN:
+            await self.load(content)
         if content.awaits_verdict:
             with trio.move_on_after(VERDICT_TIMEOUT):
                 while content.awaits_verdict:
@@ -327,6 +348,8 @@ class BlockCache:
     async def _fill(self, source: Source, segment: Segment) -> None:
         missing = [(segment.start, segment.end)]
         content = segment.content
+        if content.dropped is not None:
+            await content.dropped.wait()
         if self.store is not None and self.store.may_have(content.key, segment.start, segment.end):
             missing = await trio.to_thread.run_sync(
                 self.store.read_into, content.key, content.size, segment.start, segment.end, segment.view
@@ -351,9 +374,8 @@ class BlockCache:
         low = max(low, segment.start + segment.filled)
         if low >= high:
             return
-        if content.verdict is Verdict.GOOD:  # the disk has lost some of it: it is a new whole
+        if segment.kept and content.is_anew(low):  # the disk has lost some of it: it is a new whole
             content.start_verification()
-            content.loaded = None
         stream: Stream | None = None
         seen = 0
 
@@ -398,6 +420,8 @@ class BlockCache:
         if not segment.kept:
             self._memory.give_back(segment)
             return
+        if not segment.on_disk and content.is_anew(segment.start):  # the hasher had it from elsewhere
+            content.start_verification()
         content.have.add(segment.start, segment.end)
         if not segment.on_disk:
             content.fresh.add(segment.start, segment.end)
@@ -516,12 +540,15 @@ class BlockCache:
 
     async def _mark_on_disk(self, store: BlockStore, content: Content) -> None:
         def mark() -> None:
-            if not store.missing(content.key, content.size):
+            if not store.missing(content.key, content.size) and content.verdict is Verdict.GOOD:
                 store.mark_verified(content.key)
 
-        await trio.to_thread.run_sync(mark)
+        try:
+            await trio.to_thread.run_sync(mark)
+        except Exception:  # a bug in here must not end the mount
+            log.exception("marking of %s", content.key)
 
-    async def _mismatch(self, content: Content, found: str) -> None:
+    def _mismatch(self, content: Content, found: str) -> None:
         """All of it was fetched, and is not what Figshare says: drop it all."""
         content.mismatches += 1
         again = content.mismatches == 1
@@ -531,24 +558,33 @@ class BlockCache:
             found,
             "it is fetched again" if again else "it cannot be read faithfully",
         )
+        # No await: readers see all of the old or nothing of it.
         for segment in content.segments:
-            segment.kept = False  # not to be written any more
-        while content.unwritten:
-            await content.wait()
-        if self.store is not None:
-            await trio.to_thread.run_sync(self.store.drop, content.key)
-        # No await from here on: readers see all of the old or nothing of it.
-        for segment in content.segments:
+            segment.kept = False
             if segment not in self._in_flight:
                 self._memory.give_back(segment)
         content.segments.clear()
-        content.start_verification()
-        content.loaded = None
+        content.stream = None
         content.generation += 1
+        content.start_verification()
         if not again:
             content.verdict = Verdict.BAD
             content.bad_until = trio.current_time() + BROKEN_FOR
+        if self.store is not None:
+            content.dropped = trio.Event()
+            self._nursery.start_soon(self._drop, self.store, content, content.dropped)
         content.changed()
+
+    async def _drop(self, store: BlockStore, content: Content, dropped: trio.Event) -> None:
+        """Drop it on disk. What is fetched meanwhile waits, so it is not dropped with the old."""
+        try:
+            while content.unwritten:
+                await content.wait()
+            await trio.to_thread.run_sync(store.drop, content.key)
+        except Exception:  # a bug in here must not end the mount
+            log.exception("dropping of %s", content.key)
+        finally:
+            dropped.set()
 
     def adopt(self, key: str, size: int, path: Path) -> None:
         """Keep what was just uploaded, whose MD5 has been compared: a copy of the file ``path`` goes to disk,
@@ -566,6 +602,9 @@ class BlockCache:
     async def _adopt(self, store: BlockStore, key: str, size: int, descriptor: int) -> None:
         try:
             await trio.to_thread.run_sync(_copy_into, store, key, size, descriptor, limiter=self._writers)
+            content = self._contents.get(key)
+            if content is not None:
+                content.loaded = None  # there is more on disk than when it was looked at
         except Exception:  # a bug in here must not end the mount
             log.exception("keeping %s in the cache", key)
         finally:

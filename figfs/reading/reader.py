@@ -52,10 +52,12 @@ class Reader:
                 await self._cache.fetch_whole(self.source, content)
                 if content.generation != generation:
                     continue
+            digest = content.digest
             data = await self._take(offset, end)
             if self._verify != "background":
                 await self._cache.verdict_of_whole(content)
-            if content.generation == generation:
+            # Another digest: some of it had to be fetched anew, and may be what was read.
+            if content.generation == generation and (self._verify != "open" or content.digest is digest):
                 self._generation = generation
                 return data
 

@@ -143,15 +143,14 @@ class Content:
         self.size = source.size
         self.md5 = source.md5
         self.segments: list[Segment] = []  #: sorted, disjoint; all of them are ``kept``
-        self.generation = (
-            0  #: counts the times that all of it was dropped, since it was not what it should be
-        )
+        #: Counts the times that all of it was dropped, since it was not what it should be.
+        self.generation = 0
+        self.dropped: trio.Event | None = None  #: set when that has been done on disk, too
         self.demanded = 0  #: the furthest offset that a reader has asked for
         self.spent = 0  #: what is before it has been marked as spent
-        self.loaded: trio.Event | None = None  #: set when it is known what the disk has; None: not asked
         self.stream: Stream | None = None  #: an answer with the whole file that is coming in
         self.unwritten = 0  #: segments that are to be written to disk
-        self.mismatches = 0
+        self.mismatches = 0  #: in a row
         self.bad_until = 0.0
         self._changed = trio.lowlevel.ParkingLot()
         self.start_verification()
@@ -203,13 +202,42 @@ class Content:
     # -- verification ------------------------------------------------------------
 
     def start_verification(self) -> None:
-        """Nothing is known of the whole any more."""
+        """Nothing is known of the whole any more. May be called at any time: whoever is hashing finds
+        another ``digest`` here, and stops.
+        """
         self.verdict = Verdict.UNKNOWN if self.md5 else Verdict.NO_MD5
         self.digest = hashlib.md5(usedforsecurity=False)
         self.hashed = 0  #: bytes from the start on that ``digest`` has seen
         self.hashing = False
-        self.have = Intervals()  #: what has been hashed, or is in memory or on disk
-        self.fresh = Intervals()  #: of that, what has come from Figshare since the mount
+        self.loaded: trio.Event | None = None  #: set when it is known what the disk has; None: not asked
+        here = [segment for segment in self.segments if segment.ended]
+        #: What has been hashed, or is in memory, or was on disk when that was looked at.
+        self.have = Intervals((segment.start, segment.end) for segment in here)
+        #: Of that, what has come from Figshare since.
+        self.fresh = Intervals((segment.start, segment.end) for segment in here if not segment.on_disk)
+
+    def is_anew(self, start: int) -> bool:
+        """Whether what comes from Figshare for ``start`` was there before: it may be other bytes than those
+        that were hashed.
+        """
+        return self.verdict is Verdict.GOOD or (self.verdict is Verdict.UNKNOWN and start < self.hashed)
+
+    def lost(self, start: int, end: int) -> None:
+        """[start, end), not hashed yet, is not on disk."""
+        while start < end:
+            segment = self.next_complete(start)
+            stop = end if segment is None else min(end, segment.start)
+            self.have.remove(start, stop)
+            self.fresh.remove(start, stop)
+            start = end if segment is None else max(stop, segment.end)
+
+    def next_complete(self, offset: int) -> Segment | None:
+        """The first segment from ``offset`` on of which all is here; it may have begun before."""
+        index = max(0, bisect.bisect_right(self.segments, offset, key=_start) - 1)
+        for segment in self.segments[index:]:
+            if segment.ended and segment.end > offset:
+                return segment
+        return None
 
     def hashes_soon(self, segment: Segment) -> bool:
         """Whether ``segment`` will be hashed once what is before it has come. What a random reader has left

@@ -9,12 +9,12 @@ core here, so it runs in threads, beside the fetching.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
 
 from figfs.reading.blockstore import BlockStore
-from figfs.reading.segments import Content, Verdict
+from figfs.reading.segments import Content, Segment, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Verifier:
         nursery: the services nursery.
         on_progress: called when segments of a content have been hashed.
         on_good: called when a content is what Figshare says.
-        on_mismatch: called when it is not; it drops all of the content.
+        on_mismatch: called when it is not, with its MD5; it drops all of the content, and starts over.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Verifier:
         store: BlockStore | None,
         on_progress: Callable[[], None],
         on_good: Callable[[Content], None],
-        on_mismatch: Callable[[Content, str], Awaitable[None]],
+        on_mismatch: Callable[[Content, str], None],
     ) -> None:
         self._nursery = nursery
         self._store = store
@@ -54,95 +54,93 @@ class Verifier:
         self._limiter = trio.CapacityLimiter(HASHERS)
 
     def advance(self, content: Content) -> None:
-        """Hash what can be hashed now, or start to. To be called whenever a segment is complete."""
+        """Hash what can be hashed now, or start to. To be called whenever there is more of it."""
         if content.hashing or content.verdict is not Verdict.UNKNOWN or not self._has_next(content):
             return
-        content.hashing = True
         segment = content.find(0)
-        if (
-            content.size <= INLINE
-            and segment is not None
-            and segment.end == content.size
-            and segment.complete
-        ):
-            content.digest.update(segment.view)
-            content.hashed = content.size
-            if content.digest.hexdigest() == content.md5:
-                self._good(content)
-                content.hashing = False
+        if content.size <= INLINE and not content.hashed and segment is not None and segment.ended:
+            content.digest.update(segment.view[: segment.filled])
+            content.hashed = segment.end
+            if content.hashed == content.size:
+                self._compare(content)
                 return
+        content.hashing = True
         self._nursery.start_soon(self._run, content, name=f"verify {content.key}")
 
     def _has_next(self, content: Content) -> bool:
-        return self._is_in_memory(content) or self._is_worth_reading(content, content.hashed + PIECE)
-
-    @staticmethod
-    def _is_worth_reading(content: Content, end: int) -> bool:
-        """Whether what is next is to be read from disk: not, if it is a part from an earlier mount only."""
-        return content.all_fetched or not content.fresh.missing(content.hashed, min(end, content.size))
-
-    @staticmethod
-    def _is_in_memory(content: Content) -> bool:
         segment = content.find(content.hashed)
-        return segment is not None and segment.complete
+        return (segment is not None and segment.ended) or self._end_on_disk(content) > content.hashed
 
-    def _good(self, content: Content) -> None:
-        content.verdict = Verdict.GOOD
-        log.debug("%s: MD5 equal", content.key)
-        self._on_good(content)
+    def _end_on_disk(self, content: Content) -> int:
+        """Up to where the next bytes are to be read from disk. Not a part from an earlier mount, as long as
+        that is all there is.
+        """
+        if self._store is None:
+            return content.hashed
+        known = content.have if content.all_fetched else content.fresh
+        end = min(content.hashed + PIECE, content.size)
+        gaps = known.missing(content.hashed, end)
+        segment = content.next_complete(content.hashed)
+        return min([end, *(low for low, _ in gaps), *([segment.start] if segment else [])])
+
+    def _compare(self, content: Content) -> None:
+        """All of it is hashed."""
+        found = content.digest.hexdigest()
+        if found == content.md5:
+            log.debug("%s: MD5 equal", content.key)
+            content.verdict = Verdict.GOOD
+            content.mismatches = 0
+            self._on_good(content)
+        else:
+            self._on_mismatch(content, found)
 
     async def _run(self, content: Content) -> None:
+        digest = content.digest
         try:
-            while content.hashed < content.size:
-                if await self._from_memory(content) or await self._from_disk(content):
-                    self._on_progress()
-                elif not self._is_in_memory(content):  # it may have come while the disk was asked
+            while content.digest is digest and content.hashed < content.size:
+                segment = content.find(content.hashed)
+                if segment is not None and segment.ended:
+                    await self._from_memory(content, segment)
+                elif self._store is not None and (end := self._end_on_disk(content)) > content.hashed:
+                    await self._from_disk(self._store, content, end)
+                else:
                     break
-            if content.hashed < content.size:
-                return
-            found = content.digest.hexdigest()
-            if found == content.md5:
-                self._good(content)
-            else:
-                await self._on_mismatch(content, found)
+                self._on_progress()
+            # No await from here on: who asks finds it being hashed, or compared.
+            if content.digest is digest and content.hashed == content.size:
+                self._compare(content)
         except Exception:  # a bug in here must not end the mount
             log.exception("verification of %s", content.key)
         finally:
-            content.hashing = False
+            if content.digest is digest:
+                content.hashing = False
             content.changed()
             self._on_progress()
 
-    async def _from_memory(self, content: Content) -> bool:
-        """Hash the segment that is next. False if it is not here."""
-        segment = content.find(content.hashed)
-        if segment is None or not segment.complete:
-            return False
+    async def _from_memory(self, content: Content, segment: Segment) -> None:
+        """Hash what is next, which is in ``segment``."""
+        digest = content.digest
         view = segment.view[content.hashed - segment.start : segment.filled]
         segment.pins += 1
         try:
-            await trio.to_thread.run_sync(content.digest.update, view, limiter=self._limiter)
+            await trio.to_thread.run_sync(digest.update, view, limiter=self._limiter)
         finally:
             segment.pins -= 1
-        content.hashed += len(view)
-        return True
+        if content.digest is digest:
+            content.hashed += len(view)
 
-    async def _from_disk(self, content: Content) -> bool:
-        """Hash the next bytes from disk, if all of the file has been fetched. False if they are not there."""
-        store, start = self._store, content.hashed
-        end = min(start + PIECE, content.size)
-        if store is None or not self._is_worth_reading(content, end):
-            return False
+    async def _from_disk(self, store: BlockStore, content: Content, end: int) -> None:
+        """Hash the bytes up to ``end`` from disk, as far as they are there."""
+        digest, start = content.digest, content.hashed
 
         def read_and_hash() -> list[tuple[int, int]]:
             piece = memoryview(bytearray(end - start))
             missing = store.read_into(content.key, content.size, start, end, piece)
-            found = missing[0][0] if missing else end
-            content.digest.update(piece[: found - start])
+            digest.update(piece[: missing[0][0] - start] if missing else piece)
             return missing
 
         missing = await trio.to_thread.run_sync(read_and_hash, limiter=self._limiter)
-        for gap in missing:
-            content.have.remove(*gap)
-            content.fresh.remove(*gap)
-        content.hashed = missing[0][0] if missing else end
-        return content.hashed > start
+        if content.digest is digest:
+            content.hashed = missing[0][0] if missing else end
+            for gap in missing:
+                content.lost(*gap)

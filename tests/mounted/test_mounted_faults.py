@@ -22,7 +22,15 @@ from processes import Mount, Sandbox, content, download, errno_of, names, run, s
 
 OP_TIMEOUT = 2.5
 CLOSE_TIMEOUT = 4
-OPTIONS = ("--op-timeout", str(OP_TIMEOUT), "--close-timeout", str(CLOSE_TIMEOUT), "--grace", "0.2")
+OPTIONS = (
+    "--op-timeout",
+    str(OP_TIMEOUT),
+    "--close-timeout",
+    str(CLOSE_TIMEOUT),
+    "--grace",
+    "0.2",
+    "--no-lookahead",
+)
 #: Seconds that an operation may take at most: its deadline, and some for a busy machine.
 AT_MOST = OP_TIMEOUT + 2.0
 AT_MOST_CLOSE = CLOSE_TIMEOUT + 3.0

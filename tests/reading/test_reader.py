@@ -10,7 +10,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from remotes import KIB, MIB, Remote, blocks, content_of, open_cache, open_store, read_all, reader_of, settled
+from remotes import KIB, MIB, Remote, content_of, open_cache, open_store, read_all, reader_of, settled
 from trio.testing import wait_all_tasks_blocked
 
 from figfs.errors import BadAnswer, Unreachable
@@ -173,7 +173,7 @@ class TestMismatch:
         got: list[bytes] = []
 
         async def read() -> None:
-            got.append(await reader_of(cache, remote, "open").read(0, 10))
+            got.append(bytes(await reader_of(cache, remote, "open").read(0, 10)))
 
         async with trio.open_nursery() as readers:
             readers.start_soon(read)

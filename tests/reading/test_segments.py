@@ -1,4 +1,4 @@
-"""Segments and contents: what is where, what is left of a range that breaks off, what is known of the whole."""
+"""Segments and contents: what is where, and what is left of a range that breaks off."""
 
 from __future__ import annotations
 
