@@ -17,6 +17,7 @@ import re
 import resource
 import signal
 import socket
+import sys
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,9 @@ WARM_UP_TIMEOUT = 5.0  #: seconds that the mount waits for the list of projects 
 ACCOUNT_INTERVAL = 300.0  #: seconds between looks at quota and use
 STATUS_INTERVAL = 5.0  #: seconds between status lines for systemd
 END_TIMEOUT = 10.0  #: seconds for handlers that run while the mount is taken down
+#: Seconds after which a thread that has received bytes, hashed or written gets its turn although the event loop
+#: goes on. With Python's 5 ms each piece of 1 MiB waits that long: 200 MiB/s instead of 320 (two cores).
+SWITCH_INTERVAL = 0.0005
 RESTART_PAUSE = 5.0  #: seconds before a service that failed is started again
 
 
@@ -55,6 +59,7 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     ``ConfigurationError`` or ``RemoteError`` with such a line if it cannot be mounted.
     """
     _raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     async with open_client(
         api=settings.api, token=settings.token, rate=settings.api_rate, burst=settings.api_burst
     ) as client:

@@ -236,6 +236,7 @@ class BlockCache:
                 waited |= await segment.wait_for(stop)
             finally:
                 segment.pins -= 1
+                self._memory.changed()
             # No await until the view is taken: the segment may give way again.
             here = min(stop, segment.start + segment.filled)
             if here > position:
@@ -273,12 +274,14 @@ class BlockCache:
         """Fetch a small content whole, without waiting for it, if there is room."""
         self.want(source, self.content(source), [(0, source.size)], 0)
 
-    async def fetch_whole(self, source: Source, content: Content) -> None:
+    async def fetch_whole(self, source: Source, content: Content) -> bool:
         """Fetch all that is missing and wait for the comparison of the MD5 (``verify=open``).
 
-        Returns when the content is good, or has nothing to compare with, or was dropped. Raises what the fetch
-        raises, and ``BadAnswer`` if not all of it can be kept until it is compared.
+        Returns when the content is good, or has nothing to compare with, or was dropped; False if the cache
+        cannot hold all of it until it is compared. Raises what the fetch raises.
         """
+        if self.store is None and content.size > self._memory.max_bytes:
+            return False
         generation = content.generation
         for _ in range(2):  # what is on disk may turn out to be damaged
             await self.load(content)
@@ -298,8 +301,8 @@ class BlockCache:
             while content.awaits_verdict:
                 await content.wait()
             if content.verdict is not Verdict.UNKNOWN or content.generation != generation:
-                return
-        raise BadAnswer(f"{content.key}: the cache cannot hold all of it, so it cannot be verified first")
+                return True
+        return False
 
     async def verdict_of_whole(self, content: Content) -> None:
         """Wait for the comparison of the MD5 if all of the content is here, at most ``VERDICT_TIMEOUT``."""
@@ -536,6 +539,7 @@ class BlockCache:
         """Remember on disk that the content is verified, once all of it is there."""
         content.changed()
         if self.store is not None and not content.unwritten:
+            content.unwritten += 1
             self._nursery.start_soon(self._mark_on_disk, self.store, content)
 
     async def _mark_on_disk(self, store: BlockStore, content: Content) -> None:
@@ -547,6 +551,9 @@ class BlockCache:
             await trio.to_thread.run_sync(mark)
         except Exception:  # a bug in here must not end the mount
             log.exception("marking of %s", content.key)
+        finally:
+            content.unwritten -= 1
+            content.changed()
 
     def _mismatch(self, content: Content, found: str) -> None:
         """All of it was fetched, and is not what Figshare says: drop it all."""

@@ -33,10 +33,11 @@ class Limits:
     small_file: int = 4 * MIB  #: a file up to this size comes in one range
     eager: int = 128 * KIB  #: whoever begins a file with a read of this size, or comes so far, reads on
     first: int = 1 * MIB  #: the window of a new run
-    steady: int = 16 * MIB  #: that of a long run, even if nothing waits: long ranges cost less
+    steady: int = 32 * MIB  #: that of a long run, even if nothing waits: long ranges cost less CPU
     overshoot: int = 128 * KIB  #: how far the kernel reads ahead of the program (field/semantics.md §2)
     exact: int = 384 * KIB  #: a run is longer than this (380 KiB: a random read of 128 KiB, above)
-    segment: int = 4 * MIB  #: the longest range
+    segment: int = 8 * MIB  #: the longest range
+    narrow: int = 4 * MIB  #: the longest where many connections are worth more than long ranges
     most: int = 96 * MIB  #: the largest window: 24 ranges in flight
     behind: int = 1 * MIB  #: kept behind a run's position
     reorder: int = 2 * MIB  #: requests may overtake each other by so much, or by eight of their size
@@ -291,7 +292,8 @@ class ReadAhead:
         limits = self._limits
         if ahead < 2 * limits.overshoot:
             return 0
-        step = min(max(ahead // 4, min(limits.first, ahead // 2)), limits.segment)
+        longest = limits.segment if ahead <= limits.steady else limits.narrow
+        step = min(max(ahead // 4, min(limits.first, ahead // 2)), longest)
         return max(limits.block, 1 << (step.bit_length() - 1))
 
     def _stop(self, start: int, step: int) -> int:

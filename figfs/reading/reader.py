@@ -11,6 +11,10 @@ from figfs.reading.blockcache import BlockCache
 from figfs.reading.readahead import ReadAhead
 from figfs.reading.segments import Source, Verdict
 
+#: ``verify=open``: so often a file is fetched completely for one read. More than once is needed where the disk
+#: has lost some of it, or where it was wrong.
+OPEN_ROUNDS = 3
+
 
 class Reader:
     """What one handle reads. Reads may run at the same time."""
@@ -26,6 +30,7 @@ class Reader:
         self._verify = verify
         self._planned: object = None  #: the last plan's ranges, if all of them are here or on their way
         self._generation: int | None = None  #: of the content, when the first bytes were handed out
+        self._does_not_fit = False  #: into the cache, as "open" needs it
 
     def __repr__(self) -> str:
         return f"<Reader {self.source!r}>"
@@ -45,21 +50,27 @@ class Reader:
         content = self._content
         if content.loaded is None or not content.loaded.is_set():
             await self._cache.load(content)
+        rounds = 0
         while True:
             self._check()
             generation = content.generation
             if self._verify == "open" and content.verdict is Verdict.UNKNOWN:
-                await self._cache.fetch_whole(self.source, content)
-                if content.generation != generation:
+                rounds += 1
+                self._does_not_fit = rounds > OPEN_ROUNDS or not await self._cache.fetch_whole(
+                    self.source, content
+                )
+                if self._does_not_fit or content.generation != generation:
                     continue
             digest = content.digest
             data = await self._take(offset, end)
             if self._verify != "background":
                 await self._cache.verdict_of_whole(content)
-            # Another digest: some of it had to be fetched anew, and may be what was read.
-            if content.generation == generation and (self._verify != "open" or content.digest is digest):
-                self._generation = generation
-                return data
+            if content.generation != generation:
+                continue
+            if self._verify == "open" and content.digest is not digest:
+                continue  # some of it had to be fetched anew, and may be what was read
+            self._generation = generation
+            return data
 
     def _check(self) -> None:
         content = self._content
@@ -67,6 +78,8 @@ class Reader:
             raise BadAnswer(f"{content.key}: what was read before is not what Figshare holds; open it again")
         if self._cache.is_broken(content):
             raise BadAnswer(f"{content.key}: the MD5 of what Figshare sends is another, again and again")
+        if self._does_not_fit:
+            raise BadAnswer(f"{content.key}: the cache cannot hold all of it, so it cannot be verified first")
 
     async def _take(self, offset: int, end: int) -> bytes | memoryview:
         cache, content = self._cache, self._content

@@ -149,7 +149,7 @@ class Content:
         self.demanded = 0  #: the furthest offset that a reader has asked for
         self.spent = 0  #: what is before it has been marked as spent
         self.stream: Stream | None = None  #: an answer with the whole file that is coming in
-        self.unwritten = 0  #: segments that are to be written to disk
+        self.unwritten = 0  #: tasks that write of it to disk
         self.mismatches = 0  #: in a row
         self.bad_until = 0.0
         self._changed = trio.lowlevel.ParkingLot()

@@ -240,13 +240,13 @@ def test_a_stream_with_eight_requests_of_1_mib_overtaking_far() -> None:
 
 
 def test_without_stalls_the_window_grows_slowly() -> None:
-    """Never more than half of what was read, and 16 MiB; the ranges are the longest then."""
+    """Never more than half of what was read, and 32 MiB; the ranges are the longest then."""
     drive = Drive(GIB)
     for offset, length in stream(0, 100 * MIB, 128 * KIB):
         drive.read(offset, length, stall=False)
-        window = max(MIB, min(drive.read_bytes // 2 + MIB, 16 * MIB))
+        window = max(MIB, min(drive.read_bytes // 2 + MIB, 32 * MIB))
         assert drive.requests[-1][1] <= offset + length + window
-    assert drive.requests[-1][1] - drive.requests[-1][0] == 4 * MIB
+    assert drive.requests[-1][1] - drive.requests[-1][0] == 8 * MIB
 
 
 def test_a_stall_doubles_once_per_window() -> None:
@@ -267,9 +267,9 @@ def test_the_window_is_bounded_and_full() -> None:
     for offset, length in stream(0, GIB, 128 * KIB):
         plan = drive.read(offset, length, stall=True)
         assert plan.ranges[-1][1] - offset - length <= MOST
-    assert plan.ranges[-1][1] - offset - length > MOST - LIMITS.segment
-    assert {stop - start for start, stop in plan.ranges[1:]} == {LIMITS.segment}
-    assert all(stop % LIMITS.segment == 0 for _, stop in plan.ranges)
+    assert plan.ranges[-1][1] - offset - length > MOST - LIMITS.narrow
+    assert {stop - start for start, stop in plan.ranges[1:]} == {LIMITS.narrow}
+    assert all(stop % LIMITS.narrow == 0 for _, stop in plan.ranges)
 
 
 def test_no_slivers() -> None:
@@ -279,7 +279,7 @@ def test_no_slivers() -> None:
         drive.reads(stream(start, GIB + 17, 128 * KIB), stall=True)
         late = [(a, b) for a, b in drive.requests if a > start + 512 * KIB]
         assert min(b - a for a, b in late) >= 256 * KIB
-        assert len(late) < 2 * GIB // LIMITS.segment
+        assert len(late) < 2 * GIB // LIMITS.narrow
 
 
 def test_most_bounds_the_window_and_may_shrink() -> None:
