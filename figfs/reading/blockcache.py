@@ -182,9 +182,9 @@ class BlockCache:
             return  # verification has started over meanwhile
         for gap in _outside(missing, content.size):
             content.have.add(*gap)
-        if verified and not missing and content.verdict is Verdict.UNKNOWN and not content.hashing:
-            if all(segment.on_disk for segment in content.segments):
-                content.verdict = Verdict.GOOD
+        is_good = verified and not missing and all(segment.on_disk for segment in content.segments)
+        if is_good and content.verdict is Verdict.UNKNOWN and not content.hashing:
+            content.verdict = Verdict.GOOD
         self._verifier.advance(content)
 
     # -- reading ------------------------------------------------------------

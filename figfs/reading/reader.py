@@ -11,9 +11,9 @@ from figfs.reading.blockcache import BlockCache
 from figfs.reading.readahead import ReadAhead
 from figfs.reading.segments import Source, Verdict
 
-#: ``verify=open``: so often a file is fetched completely for one read. More than once is needed where the disk
-#: has lost some of it, or where it was wrong.
-OPEN_ROUNDS = 3
+#: ``verify=open``: so often a file is completed for one read. More than once is needed where the disk has
+#: lost some of it.
+OPEN_ROUNDS = 2
 
 
 class Reader:
@@ -65,12 +65,10 @@ class Reader:
             data = await self._take(offset, end)
             if self._verify != "background":
                 await self._cache.verdict_of_whole(content)
-            if content.generation != generation:
-                continue
-            if self._verify == "open" and content.digest is not digest:
-                continue  # some of it had to be fetched anew, and may be what was read
-            self._generation = generation
-            return data
+            # Another digest: some of it had to be fetched anew, and may be what was read.
+            if content.generation == generation and (self._verify != "open" or content.digest is digest):
+                self._generation = generation
+                return data
 
     def _check(self) -> None:
         content = self._content
