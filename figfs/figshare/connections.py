@@ -1,8 +1,8 @@
 """One connection to a server, plain or TLS: send bytes, receive bytes straight into a buffer.
 
 Who receives, was measured on two shared cores: nginx on loopback, 1 GiB in ranges of 4 MiB, 4 at once, alone
-and while the same loop serves the bytes to a process in requests of so many KiB, as a mount's does. Medians of
-five runs, MiB/s and CPU seconds a GiB (curl, one stream: plain 1333, TLS 1075):
+and while the same loop serves the bytes to a process in requests of so many KiB, as a mount's does. Medians
+of five runs, MiB/s and CPU seconds a GiB (curl, one stream: plain 1333, TLS 1075):
 
     =============================  ===========  ===========  ===========
     requests of                    none         128 KiB      1024 KiB
@@ -15,8 +15,8 @@ five runs, MiB/s and CPU seconds a GiB (curl, one stream: plain 1333, TLS 1075):
     =============================  ===========  ===========  ===========
 
 So a thread receives large plain bodies, where one call without the interpreter's lock brings a megabyte. TLS
-comes in records of 16 KiB, each of which wants the lock back: in a thread it was as fast, with up to 1.4 times
-the CPU; with ``MemoryBIO`` instead of ``SSLSocket`` it was as fast too. SO_RCVLOWAT made no difference.
+comes in records of 16 KiB, each of which wants the lock back: in a thread it was as fast, with up to 1.4
+times the CPU; with ``MemoryBIO`` instead of ``SSLSocket`` it was as fast too. SO_RCVLOWAT made no difference.
 """
 
 from __future__ import annotations
@@ -210,6 +210,7 @@ class _Receiver:
         piece, heard = FIRST_PIECE, time.monotonic()
         while self.filled < len(self._buffer) and not self._stop.is_set():
             window = self._buffer[self.filled : self.filled + piece]
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(len(window), 256 << 10))
             try:
                 came = self._socket.recv_into(window, 0, socket.MSG_WAITALL)
             except BlockingIOError:
