@@ -46,8 +46,8 @@ WARM_UP_TIMEOUT = 5.0  #: seconds that the mount waits for the list of projects 
 ACCOUNT_INTERVAL = 300.0  #: seconds between looks at quota and use
 STATUS_INTERVAL = 5.0  #: seconds between status lines for systemd
 END_TIMEOUT = 10.0  #: seconds for handlers that run while the mount is taken down
-#: Seconds after which a thread that has received bytes, hashed or written gets its turn although the event loop
-#: goes on. With Python's 5 ms each piece of 1 MiB waits that long: 200 MiB/s instead of 320 (two cores).
+#: Seconds after which a thread that has received, hashed or written something gets its turn although the
+#: event loop goes on. With Python's 5 ms each piece of 1 MiB waits so long: 200 MiB/s, not 320 (two cores).
 SWITCH_INTERVAL = 0.0005
 RESTART_PAUSE = 5.0  #: seconds before a service that failed is started again
 

@@ -196,8 +196,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "verify",
         _one_of(*VERIFY),
-        "When the MD5 of a file is checked: end (once all is read), open (before the first byte), "
-        "background (fetch the rest of what was opened).",
+        "Which read waits for the check of the MD5: end (the one that completes the file), open (the first), "
+        "background (none).",
         "WHEN",
         "verify",
     ),
