@@ -11,10 +11,10 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from remotes import KIB, MIB, Remote, blocks, content_of, open_cache, open_store, read_all, reader_of, take
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from figfs.reading.blockcache import BlockCache
-from figfs.reading.memory import Memory
+from figfs.reading.memory import UNREAD_FOR, Memory
 from figfs.reading.segments import Content, Segment
 
 
@@ -39,21 +39,40 @@ def complete(memory: Memory, content: Content, index: int) -> Segment:
     return segment
 
 
+def read(memory: Memory, segment: Segment) -> None:
+    memory.touch(segment, segment.end)
+
+
 def kept(segments: list[Segment]) -> list[int]:
     return [index for index, segment in enumerate(segments) if segment.kept]
 
 
 class TestOrder:
-    def test_the_one_used_longest_ago_goes_first(self) -> None:
+    async def test_the_one_used_longest_ago_goes_first(self) -> None:
         """What was read again stays."""
         memory, content, segments = full_memory(4)
-        memory.touch(segments[0])
+        for segment in [*segments, segments[0]]:
+            read(memory, segment)
         for index in (10, 11):
             complete(memory, content, index)
         assert kept(segments) == [0, 3]
         assert memory.used == blocks(4)
 
-    def test_what_a_reader_has_passed_goes_before_all_else(self) -> None:
+    async def test_what_was_read_goes_before_what_was_not(self, autojump_clock: MockClock) -> None:
+        """Somebody waits for it perhaps; but if nobody has come for a while, it goes first. What was read in
+        part only was not.
+        """
+        memory, content, segments = full_memory(4)
+        read(memory, segments[3])
+        memory.touch(segments[2], segments[2].end - 1)
+        complete(memory, content, 10)
+        assert kept(segments) == [0, 1, 2]
+        read(memory, segments[2])
+        await trio.sleep(UNREAD_FOR + 1)
+        complete(memory, content, 11)
+        assert kept(segments) == [1, 2]
+
+    async def test_what_a_reader_has_passed_goes_before_all_else(self) -> None:
         """Even if it was read last."""
         memory, content, segments = full_memory(4)
         memory.spend(segments[3])
@@ -62,7 +81,7 @@ class TestOrder:
             complete(memory, content, index)
         assert kept(segments) == [1]
 
-    def test_what_is_in_use_stays(self) -> None:
+    async def test_what_is_in_use_stays(self) -> None:
         """Pinned by the hasher, the writer or a waiting reader: no room then, and nothing is lost for it."""
         memory, content, segments = full_memory(2)
         segments[0].pins = 1
@@ -71,7 +90,7 @@ class TestOrder:
         assert memory.reserve(new(content, 10))
         assert kept(segments) == [0]
 
-    def test_what_is_to_be_written_stays_unless_that_is_half_of_all(self) -> None:
+    async def test_what_is_to_be_written_stays_unless_that_is_half_of_all(self) -> None:
         """A disk that is slower than the line does not hold up the readers."""
         memory, content, segments = full_memory(4)
         for segment in segments:
@@ -81,7 +100,7 @@ class TestOrder:
         memory.unwritten = blocks(3)
         assert memory.reserve(new(content, 10))
 
-    def test_what_will_be_hashed_stays(self) -> None:
+    async def test_what_will_be_hashed_stays(self) -> None:
         """As long as what is before it is here or on its way; not behind a gap, or what has no room yet."""
         memory = Memory(blocks(4))
         content = Content(Remote(bytes(blocks(100))).source)
@@ -96,7 +115,7 @@ class TestOrder:
         first.room = 0  # it has none yet
         assert not content.hashes_soon(second)
 
-    def test_more_than_there_is(self) -> None:
+    async def test_more_than_there_is(self) -> None:
         """Refused, and nothing gives way for it."""
         memory, content, segments = full_memory(3)
         assert not memory.reserve(new(content, 10, 4))
