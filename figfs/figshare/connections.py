@@ -16,7 +16,8 @@ of five runs, MiB/s and CPU seconds a GiB (curl, one stream: plain 1333, TLS 107
 
 So a thread receives large plain bodies, where one call without the interpreter's lock brings a megabyte. TLS
 comes in records of 16 KiB, each of which wants the lock back: in a thread it was as fast, with up to 1.4
-times the CPU; with ``MemoryBIO`` instead of ``SSLSocket`` it was as fast too. SO_RCVLOWAT made no difference.
+times the CPU; with ``MemoryBIO`` instead of ``SSLSocket`` it was as fast too. SO_RCVLOWAT made no difference
+in the loop, and halved the speed in a thread (and stays with a socket that is kept).
 """
 
 from __future__ import annotations
@@ -210,7 +211,6 @@ class _Receiver:
         piece, heard = FIRST_PIECE, time.monotonic()
         while self.filled < len(self._buffer) and not self._stop.is_set():
             window = self._buffer[self.filled : self.filled + piece]
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(len(window), 256 << 10))
             try:
                 came = self._socket.recv_into(window, 0, socket.MSG_WAITALL)
             except BlockingIOError:
@@ -247,6 +247,8 @@ async def connect(
         # Trio's own sockets cannot be used in a thread. No await until this one has an owner again.
         sock = socket.socket(fileno=stream.socket.detach())
         sock.setblocking(False)
+        import os as _os
+        if _os.environ.get("RB"): sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(_os.environ["RB"]))
         connection = Connection(sock)
         undo.callback(connection.close)
         if context is not None:

@@ -32,6 +32,7 @@ class Server:
         self.respond = respond
         self.url = ""
         self.heads: list[bytes] = []
+        self.answered = 0
         self.connections = 0
         self.open = 0
 
@@ -50,6 +51,7 @@ class Server:
                     head, _, data = data.partition(b"\r\n\r\n")
                     self.heads.append(head)
                     await self.respond(stream)
+                    self.answered += 1
         finally:
             self.open -= 1
             await trio.aclose_forcefully(stream)
@@ -440,7 +442,8 @@ async def test_connections_that_are_not_kept(kind: str, raw: bytes, certificates
     """Where it is not certain that the next byte is the next answer's."""
     async with pair(kind, sends(raw, answer(b"right")), certificates) as (over, server):
         assert await get(over, server.url) != b"right"
-        await wait_all_tasks_blocked(0.01)
+        while not server.answered:  # what comes after the body has been sent, too
+            await wait_all_tasks_blocked(0.01)
         assert await get(over, server.url) == b"right"
         assert server.connections == 2
 
