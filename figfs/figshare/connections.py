@@ -247,8 +247,6 @@ async def connect(
         # Trio's own sockets cannot be used in a thread. No await until this one has an owner again.
         sock = socket.socket(fileno=stream.socket.detach())
         sock.setblocking(False)
-        import os as _os
-        if _os.environ.get("RB"): sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(_os.environ["RB"]))
         connection = Connection(sock)
         undo.callback(connection.close)
         if context is not None:
