@@ -24,7 +24,7 @@ from figfs.errors import BadAnswer, RemoteError, TooSlow, Unreachable
 from figfs.reading.blocks import BLOCK_SIZE, aligned
 from figfs.reading.blockstore import BlockStore
 from figfs.reading.memory import Memory
-from figfs.reading.segments import Content, Segment, Source, Stream, Verdict
+from figfs.reading.segments import Content, Phase, Segment, Source, Stream, Verdict
 from figfs.reading.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ AHEAD_SHARE = 0.75  #: of the memory, for all that is fetched ahead
 #: long (seconds) it is kept waiting for them.
 STREAM_LEAD = 32 << 20
 STREAM_PATIENCE = 10.0
+STREAM_ROOM_PATIENCE = 1.0  #: seconds that it waits for room; then some of it passes unused
 STREAM_CELL = 1 << 20
 
 #: A read of what has just been fetched completely waits so long (seconds) for the comparison of its MD5.
@@ -168,16 +169,16 @@ class BlockCache:
         def look() -> tuple[bool, list[tuple[int, int]]]:
             return store.is_verified(content.key), store.missing(content.key, content.size)
 
+        found = None
         try:
             if content.dropped is not None:
                 await content.dropped.wait()
-            verified, missing = await trio.to_thread.run_sync(look)
-        except BaseException:
-            if content.loaded is looked:
-                content.loaded = None  # the next one looks
-            raise
+            found = await trio.to_thread.run_sync(look)
         finally:
+            if found is None and content.loaded is looked:
+                content.loaded = None  # cancelled: the next one looks
             looked.set()
+        verified, missing = found
         if content.loaded is not looked:
             return  # verification has started over meanwhile
         for gap in _outside(missing, content.size):
@@ -217,9 +218,6 @@ class BlockCache:
         ``fetch_timeout`` seconds. A failure is not kept: the next ``take`` fetches again. Cancellation leaves
         the fetch running.
         """
-        if end > content.demanded:
-            content.demanded = end
-            content.changed()
         parts: list[memoryview] = []
         waited = False
         position = offset
@@ -230,6 +228,9 @@ class BlockCache:
                 segment = content.find(position)
                 assert segment is not None
             segment.is_prefetch = False
+            if content.stream is not None and end > content.stream.demanded:
+                content.stream.demanded = end
+                content.changed()
             stop = min(end, segment.end)
             segment.pins += 1
             try:
@@ -242,10 +243,10 @@ class BlockCache:
             if here > position:
                 parts.append(segment.view[position - segment.start : here - segment.start])
                 position = here
-            if here < stop and segment.error is not None:
+            if here < stop and segment.error is not None and segment.stream is None:
                 # A copy: a shared exception would collect the tracebacks of all who wait.
                 raise copy.copy(segment.error) from segment.error
-            self._memory.touch(segment)
+            self._memory.touch(segment, position)
         return (parts[0] if len(parts) == 1 else b"".join(parts)), waited
 
     def spend(self, content: Content, before: int) -> None:
@@ -265,10 +266,13 @@ class BlockCache:
         self._active[reader] = now
         if len(self._active) > 1:
             self._active = {each: last for each, last in self._active.items() if last > now - AHEAD_TIME}
-        share = int(self._memory.max_bytes * AHEAD_SHARE) // len(self._active)
         rate = self._rate.bytes_a_second
         soon = UNKNOWN_RATE_AHEAD if rate is None else max(LEAST_AHEAD, int(rate * AHEAD_TIME))
-        return min(share, soon)
+        return min(self._share(), soon)
+
+    def _share(self) -> int:
+        """Bytes of memory for what is fetched ahead of one reader."""
+        return int(self._memory.max_bytes * AHEAD_SHARE) // max(1, len(self._active))
 
     def prefetch(self, source: Source) -> None:
         """Fetch a small content whole, without waiting for it, if there is room."""
@@ -332,10 +336,10 @@ class BlockCache:
         where = f"[{segment.start}, {segment.end}) of {source.key}"
         error: RemoteError = Unreachable("the mount is going down")
         try:
-            with trio.fail_after(self._fetch_timeout):
+            with trio.fail_after(self._fetch_timeout) as deadline:
                 if not segment.room:
                     await self._memory.wait_for_room(segment)
-                await self._fill(source, segment)
+                await self._fill(source, segment, deadline)
         except RemoteError as exc:
             log.debug("fetch of %s failed: %s", where, exc)
             error = exc
@@ -348,7 +352,7 @@ class BlockCache:
             # When the mount goes down the task is cancelled: nobody may wait for ever then.
             self._end(segment, error)
 
-    async def _fill(self, source: Source, segment: Segment) -> None:
+    async def _fill(self, source: Source, segment: Segment, deadline: trio.CancelScope) -> None:
         missing = [(segment.start, segment.end)]
         content = segment.content
         if content.dropped is not None:
@@ -366,21 +370,39 @@ class BlockCache:
         after = [low for low, _ in missing[1:]] + [segment.end]
         segment.advance(missing[0][0] - segment.start)
         for (low, high), next_low in zip(missing, after, strict=True):
-            await self._fetch(source, segment, low, high)
+            await self._fetch(source, segment, low, high, deadline)
             segment.advance(next_low - segment.start)
 
-    async def _fetch(self, source: Source, segment: Segment, low: int, high: int) -> None:
-        """Bytes [low, high) from Figshare, or from an answer that brings them anyway."""
+    async def _fetch(
+        self, source: Source, segment: Segment, low: int, high: int, deadline: trio.CancelScope
+    ) -> None:
+        """Bytes [low, high) from Figshare, or from a stream that brings them anyway."""
         content = segment.content
-        while content.stream is not None and segment.start + segment.filled < high:
-            await content.wait()
-        low = max(low, segment.start + segment.filled)
-        if low >= high:
-            return
-        if segment.kept and content.is_anew(low):  # the disk has lost some of it: it is a new whole
-            content.start_verification()
+        reach = self._stream_lead()
+        while (low := max(low, segment.start + segment.filled)) < high:
+            segment.phase = Phase.WAITING
+            content.changed()
+            if _comes_by(content.stream, low, reach):
+                await content.wait()
+                continue
+            async with self._slots:
+                low = max(low, segment.start + segment.filled)
+                if low < high and not _comes_by(content.stream, low, reach):
+                    # No await since ``low`` was set: nobody else fills the segment from here on.
+                    segment.phase = Phase.ASKING
+                    if not await self._ask(source, segment, low, high, deadline):
+                        reach = content.size
+
+    async def _ask(
+        self, source: Source, segment: Segment, low: int, high: int, deadline: trio.CancelScope
+    ) -> bool:
+        """Ask for [low, high). False if a stream will bring it, since the server ignores ranges."""
+        content = segment.content
+        generation = content.generation
         stream: Stream | None = None
         seen = 0
+        if segment.kept and content.is_anew(low):  # the disk has lost some of it: it is a new whole
+            content.start_verification()
 
         def progress(count: int) -> None:
             nonlocal seen
@@ -392,22 +414,36 @@ class BlockCache:
 
         async def spare(offset: int, chunk: bytes | memoryview) -> bool:
             nonlocal stream
-            if content.stream is not stream:
-                return False  # one is enough
-            if stream is None:
-                stream = content.stream = Stream()
+            if content.generation != generation:
+                return False
+            if stream is None and content.stream is None:
+                asked = [each.end for each in content.segments if not each.ended and not each.is_prefetch]
+                stream = content.stream = Stream(max(asked, default=high))
+            if content.stream is not stream:  # one is enough
+                if stream is None and _comes_by(content.stream, low + seen, content.size):
+                    segment.phase = Phase.WAITING
+                    no_use.cancel()
+                    await trio.lowlevel.checkpoint()
+                return False
+            assert stream is not None
+            if offset >= high:
+                segment.phase = Phase.WAITING  # for the next of its gaps
             self._count(len(chunk))
+            deadline.deadline = trio.current_time() + self._fetch_timeout
             return await self._take_spare(content, stream, offset, memoryview(chunk), ours=high)
 
         buffer = segment.view[low - segment.start : high - segment.start]
-        try:
-            async with self._slots:
+        with trio.CancelScope() as no_use:
+            try:
                 await source.fetch(low, high, buffer, progress=progress, spare=spare)
-        finally:
-            if stream is not None:
-                self._end_stream(content)
+            finally:
+                if stream is not None:
+                    self._end_stream(content, stream)
+        if no_use.cancelled_caught:
+            return False
         if seen < high - low:
             progress(high - low)
+        return True
 
     def _count(self, size: int) -> None:
         self._fetched += size
@@ -426,8 +462,7 @@ class BlockCache:
         if not segment.on_disk and content.is_anew(segment.start):  # the hasher had it from elsewhere
             content.start_verification()
         content.have.add(segment.start, segment.end)
-        if not segment.on_disk:
-            content.fresh.add(segment.start, segment.end)
+        content.fresh.add(segment.start, segment.end)
         self._memory.keep(segment)
         if segment.end <= content.spent:
             self._memory.spend(segment)
@@ -464,43 +499,68 @@ class BlockCache:
         ``ours``: up to there the one who opened the stream waits for it, so it must not be held up before.
         """
         while chunk:
-            if offset >= ours and not await self._is_wanted_soon(content, offset):
+            if offset >= ours and not await self._is_wanted_soon(content, stream, offset):
                 return False
             segment = content.find(offset)
-            if segment is None:
-                start, end = content.gaps(
-                    offset, min((offset // STREAM_CELL + 1) * STREAM_CELL, content.size)
-                )[0]
-                segment = Segment(content, start, end, is_prefetch=True)
-                segment.is_streamed = True
-                if start % BLOCK_SIZE or not self._memory.reserve(segment):
-                    size = min(len(chunk), end - offset)
-                    offset, chunk = offset + size, chunk[size:]
-                    continue
-                content.insert(segment)
-                self._in_flight.add(segment)
-            size = min(len(chunk), segment.end - offset)
-            if segment.start + segment.filled == offset and not segment.ended and segment.room:
+            if segment is not None and offset >= ours:
+                with trio.move_on_after(STREAM_ROOM_PATIENCE):
+                    while not segment.ended and segment.phase is Phase.PREPARING and not segment.stream:
+                        await content.wait()
+            if segment is None and offset % BLOCK_SIZE == 0:
+                segment = self._new_cell(content, stream, offset)
+                if not self._memory.reserve(segment):
+                    if offset >= ours:
+                        with trio.move_on_after(STREAM_ROOM_PATIENCE):
+                            await self._memory.wait_for_room(segment)
+                    if not segment.room:
+                        self._end(segment, Unreachable("no room for what came along"))
+                        segment = None
+            if content.stream is not stream:
+                return False
+            # No await until the bytes are in their place.
+            stop = offset - offset % BLOCK_SIZE + BLOCK_SIZE if segment is None else segment.end
+            size = min(len(chunk), stop - offset)
+            if (
+                segment is not None
+                and segment.start + segment.filled == offset
+                and segment.room
+                and (segment.phase is Phase.WAITING or segment.stream is stream)
+            ):
                 segment.view[offset - segment.start :][:size] = chunk[:size]
                 segment.advance(offset + size - segment.start)
                 if segment.complete:
                     self._complete(segment)
             offset, chunk = offset + size, chunk[size:]
-        stream.position = offset
-        content.changed()
+            stream.position = offset
+            content.changed()
         return True
 
-    @staticmethod
-    async def _is_wanted_soon(content: Content, offset: int) -> bool:
+    def _new_cell(self, content: Content, stream: Stream, offset: int) -> Segment:
+        """A segment from ``offset`` on, where there is none, for the stream to fill. It has no room yet."""
+        end = min((offset // STREAM_CELL + 1) * STREAM_CELL, offset + self._memory.longest, content.size)
+        start, end = content.gaps(offset, end)[0]
+        if content.is_anew(start):
+            content.start_verification()
+        segment = Segment(content, start, end, is_prefetch=True)
+        segment.stream = stream
+        content.insert(segment)
+        self._in_flight.add(segment)
+        return segment
+
+    def _stream_lead(self) -> int:
+        return min(STREAM_LEAD, self._share() // 2)  # beside what the readers have asked for themselves
+
+    async def _is_wanted_soon(self, content: Content, stream: Stream, offset: int) -> bool:
         with trio.move_on_after(STREAM_PATIENCE):
-            while offset > content.demanded + STREAM_LEAD:
+            while content.stream is stream and offset > stream.demanded + self._stream_lead():
                 await content.wait()
-            return True
+            return content.stream is stream
         return False
 
-    def _end_stream(self, content: Content) -> None:
-        content.stream = None
-        for segment in [each for each in self._in_flight if each.content is content and each.is_streamed]:
+    def _end_stream(self, content: Content, stream: Stream) -> None:
+        if content.stream is stream:
+            content.stream = None
+        for segment in [each for each in self._in_flight if each.stream is stream]:
             self._end(segment, Unreachable("the answer ended"))
         content.changed()
 
@@ -627,6 +687,11 @@ class BlockCache:
             fetched=self._fetched,
             from_disk=self._from_disk,
         )
+
+
+def _comes_by(stream: Stream | None, position: int, reach: int) -> bool:
+    """Whether there is a stream that will bring what is at ``position``, from ``reach`` before it at most."""
+    return stream is not None and stream.position <= position <= stream.position + reach
 
 
 def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:

@@ -60,6 +60,14 @@ class Verdict(enum.Enum):
     BAD = "mismatch"
 
 
+class Phase(enum.Enum):
+    """What the task of a segment does."""
+
+    PREPARING = 1  #: waits for room, and looks on disk
+    WAITING = 2  #: for a turn or for a stream: one that comes by may fill it
+    ASKING = 3  #: a request of its own is under way
+
+
 class Segment:
     """The range [start, end) of a content, on its way or here.
 
@@ -76,12 +84,13 @@ class Segment:
         "error",
         "filled",
         "is_prefetch",
-        "is_streamed",
         "kept",
         "on_disk",
+        "phase",
         "pins",
         "room",
         "start",
+        "stream",
         "to_be_written",
         "view",
     )
@@ -91,7 +100,8 @@ class Segment:
         self.start = start
         self.end = end
         self.is_prefetch = is_prefetch  #: nobody has asked for it yet
-        self.is_streamed = False  #: filled by an answer that brings the whole file, not by a task of its own
+        self.stream: Stream | None = None  #: what fills it, if not a task of its own
+        self.phase = Phase.PREPARING
         self.buffer = bytearray()
         self.view = memoryview(b"")  #: the range's bytes in the buffer, once there is room for it
         self.room = 0  #: bytes it takes of the cache's memory; 0: it has no buffer
@@ -146,7 +156,6 @@ class Content:
         #: Counts the times that all of it was dropped, since it was not what it should be.
         self.generation = 0
         self.dropped: trio.Event | None = None  #: set when that has been done on disk, too
-        self.demanded = 0  #: the furthest offset that a reader has asked for
         self.spent = 0  #: what is before it has been marked as spent
         self.stream: Stream | None = None  #: an answer with the whole file that is coming in
         self.unwritten = 0  #: tasks that write of it to disk
@@ -213,8 +222,8 @@ class Content:
         here = [segment for segment in self.segments if segment.ended]
         #: What has been hashed, or is in memory, or was on disk when that was looked at.
         self.have = Intervals((segment.start, segment.end) for segment in here)
-        #: Of that, what has come from Figshare since.
-        self.fresh = Intervals((segment.start, segment.end) for segment in here if not segment.on_disk)
+        #: Of that, what has been in memory since.
+        self.fresh = Intervals(self.have)
 
     def is_anew(self, start: int) -> bool:
         """Whether what comes from Figshare for ``start`` was there before: it may be other bytes than those
@@ -276,10 +285,11 @@ class Content:
 class Stream:
     """An answer that brings a whole file although a range was asked for."""
 
-    __slots__ = ("position",)
+    __slots__ = ("demanded", "position")
 
-    def __init__(self) -> None:
+    def __init__(self, demanded: int) -> None:
         self.position = 0  #: the bytes before it have passed
+        self.demanded = demanded  #: the furthest offset that readers have asked for since it began
 
 
 def _start(segment: Segment) -> int:
