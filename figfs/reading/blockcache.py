@@ -670,6 +670,9 @@ class BlockCache:
         try:
             await trio.to_thread.run_sync(_copy_into, store, key, size, descriptor, limiter=self._writers)
             content = self._contents.get(key)
+            if content is None or not (content.segments or content.unwritten):
+                # Nobody else, in this mount, can have written of it meanwhile what was not compared.
+                await trio.to_thread.run_sync(_mark_if_whole, store, key, size)
             if content is not None:
                 content.loaded = None  # there is more on disk than when it was looked at
         except Exception:  # a bug in here must not end the mount
@@ -695,14 +698,18 @@ def _comes_by(stream: Stream | None, position: int, reach: int) -> bool:
 
 
 def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:
-    if not store.missing(key, size):
-        store.mark_verified(key)
+    """Write all of a local file, in place of what is there unless that was compared."""
+    if store.is_verified(key) and not store.missing(key, size):
         return
+    store.drop(key)
     for start in range(0, size, STREAM_CELL):
         piece = os.pread(descriptor, min(STREAM_CELL, size - start), start)
         if len(piece) != min(STREAM_CELL, size - start):
             return
         store.write(key, size, start, piece)
+
+
+def _mark_if_whole(store: BlockStore, key: str, size: int) -> None:
     if not store.missing(key, size):
         store.mark_verified(key)
 

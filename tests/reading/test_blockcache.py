@@ -373,6 +373,22 @@ class TestDisk:
             assert await take(cache, large, 0, len(large.content)) == large.content
         assert large.asked == []
 
+    async def test_what_was_uploaded_replaces_what_nobody_has_compared(
+        self, tmp_path: Path, large: Remote
+    ) -> None:
+        """Wrong blocks on disk do not become right by having the rest beside them."""
+        local = tmp_path / "local"
+        local.write_bytes(large.content)
+        wrong = content_of(MIB, "other")
+        open_store(tmp_path / "cache").write(large.source.key, large.source.size, 0, wrong)
+        async with trio.open_nursery() as services:
+            cache = BlockCache(nursery=services, store=open_store(tmp_path / "cache"))
+            cache.adopt(large.source.key, large.source.size, local)
+        assert cache.verdict(large.source) is Verdict.GOOD
+        async with open_cache(open_store(tmp_path / "cache")) as cache:
+            assert await take(cache, large, 0, MIB) == large.content[:MIB]
+        assert large.asked == []
+
     async def test_a_local_file_that_is_shorter_by_now(self, tmp_path: Path, large: Remote) -> None:
         """It is no copy of the content: not verified, and the rest is fetched."""
         local = tmp_path / "local"
