@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from figfs.reading import chunkfile, upkeep
@@ -24,6 +24,7 @@ from figfs.reading.upkeep import Statistics, Verification
 
 Range = tuple[int, int]
 
+MANY_CHUNKS = 10_000  #: of a range: then those that are here are asked, not all that could be
 DEFAULT_SIZE = 10 << 30  #: bytes of the cache at most, unless somebody wants more
 #: What says that there is no usable file: a directory, a symbolic link, a socket, a pipe, a bad sector.
 _USELESS = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ESPIPE, errno.EIO})
@@ -72,7 +73,10 @@ class BlockStore:
 
         True also for a key that nobody has looked for on disk for a minute: another mount may have it there.
         """
-        for number in range(start // CHUNK_SIZE, -(-end // CHUNK_SIZE)):
+        numbers: Iterable[int] = range(start // CHUNK_SIZE, -(-end // CHUNK_SIZE))
+        if (end - start) // CHUNK_SIZE > MANY_CHUNKS:  # a server may claim any size
+            numbers = [number for number in self._index.chunks_of(key) if number in numbers]
+        for number in numbers:
             entry = self._index.get(f"{key}.{number}")
             if entry is None:
                 continue

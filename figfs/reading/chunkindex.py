@@ -54,6 +54,12 @@ class ChunkIndex:
         """The entry, if there is one; its use is not noted."""
         return self._entries.get(name)
 
+    def chunks_of(self, key: str) -> list[int]:
+        """The chunk numbers that a content has here, in no order."""
+        with self._lock:
+            names = [name.rpartition(".") for name in self._entries if name.startswith(key)]
+        return [int(number) for before, _, number in names if before == key]
+
     def put(self, name: str, entry: Entry) -> None:
         """Note a file that was used just now."""
         entry.last = time.time_ns()

@@ -373,9 +373,6 @@ def test_stream_without_length(make_mount_of: MakeMountOf) -> None:
     mount.alive()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the issue on reading: a 200 has to be streamed into all blocks that it covers"
-)
 def test_stream_is_not_downloaded_again_and_again(make_mount_of: MakeMountOf) -> None:
     """semantics: "200 to a ranged request: correct bytes all the same, without downloading the file again and
     again". Twice is allowed: read-ahead may have begun at two places.
