@@ -254,6 +254,7 @@ class Run:
             if self.plan.with_md5:
                 source = self.servers.sources[number]
                 cache.adopt(source.key, source.size, local)
+            local.unlink()  # the next one is another file
 
     async def read_in(
         self, scope: trio.CancelScope, once: bool, number: int, verify: str, offset: int, size: int
