@@ -209,6 +209,28 @@ async def test_the_file_is_wrong(cache: BlockCache) -> None:
     assert remote.sent <= 2 * 2 * 6 * MIB
 
 
+async def test_an_answer_from_before_the_mismatch(cache: BlockCache) -> None:
+    """It is held up, or has not begun to come, when all is dropped: nothing of it is used after that."""
+    held_up, not_begun = remote_of(80 * MIB, md5=""), remote_of(8 * MIB, md5="")
+    for remote in (held_up, not_begun):
+        remote.wrong = [bytes(len(remote.content))]
+    await take(cache, held_up, 0, MIB)
+    gate = not_begun.hold(0)
+    async with trio.open_nursery() as readers:
+        readers.start_soon(take, cache, not_begun, MIB, 2 * MIB)
+        await wait_all_tasks_blocked()
+        for remote in (held_up, not_begun):
+            cache._mismatch(cache.content(remote.source), "none")
+        readers.start_soon(check, cache, held_up, 34 * MIB, 35 * MIB)
+        gate.set()
+        await wait_all_tasks_blocked()
+        await check(cache, not_begun, 3 * MIB, 4 * MIB)
+
+
+async def check(cache: BlockCache, remote: Remote, start: int, end: int) -> None:
+    assert await take(cache, remote, start, end) == remote.content[start:end]
+
+
 async def test_no_bytes_at_all(cache: BlockCache) -> None:
     """An error before the range is an error; the next read asks again."""
     remote = remote_of(6 * MIB)
