@@ -92,23 +92,23 @@ async def test_one_answer_fills_a_segment(cache: BlockCache) -> None:
     """A range with a request of its own under way is not touched by an answer that passes: what was handed
     out never changes, though one of the two is wrong.
     """
-    remote = remote_of(8 * MIB, md5="")
+    remote = remote_of(8 * MIB, md5="", step=64 * KIB)
     remote.ignores_ranges = False
-    gate = remote.hold(3 * MIB + 300 * KIB)
+    middle = 3 * MIB + 256 * KIB
+    gate = remote.hold(middle)
     async with trio.open_nursery() as readers:
-        content = cache.content(remote.source)
-        cache.want(remote.source, content, [(3 * MIB, 4 * MIB)], 8 * MIB)
-        await wait_all_tasks_blocked()
-        before = await take(cache, remote, 3 * MIB, 3 * MIB + 300 * KIB)
+        cache.want(remote.source, cache.content(remote.source), [(3 * MIB, 4 * MIB)], 8 * MIB)
+        await check(cache, remote, 3 * MIB, middle)
+        del remote._gates[middle]  # for other requests
         remote.ignores_ranges = True
-        remote.wrong = [content_of(8 * MIB, "other")]
-        del remote._gates[3 * MIB + 300 * KIB]
+        remote.wrong = [bytes(8 * MIB)]
         readers.start_soon(take, cache, remote, 0, MIB)
         await wait_all_tasks_blocked()
+        with trio.move_on_after(0) as too_early:
+            await take(cache, remote, middle, middle + 100)
+        assert too_early.cancelled_caught
         gate.set()
-        await wait_all_tasks_blocked()
-        assert await take(cache, remote, 3 * MIB, 4 * MIB) == remote.content[3 * MIB : 4 * MIB]
-        assert before == remote.content[3 * MIB : 3 * MIB + 300 * KIB]
+        await check(cache, remote, 3 * MIB, 4 * MIB)
 
 
 async def test_what_was_on_disk_is_passed_over(tmp_path: Path) -> None:
@@ -181,23 +181,19 @@ async def test_a_long_stream_outlives_the_deadline_of_its_first_range(
 async def test_it_breaks_off(cache: BlockCache) -> None:
     """Who waits for what it was to bring asks for it himself."""
     remote = remote_of(20 * MIB)
-    gate = remote.hold(5 * MIB)
-    got: list[bytes] = []
-
-    async def read() -> None:
-        got.append(await take(cache, remote, 5 * MIB, 6 * MIB))
-
+    gate = remote.hold(5 * MIB + 512 * KIB)
     async with trio.open_nursery() as readers:
         await take(cache, remote, 0, 4 * MIB)
-        readers.start_soon(read)
+        await wait_all_tasks_blocked()
+        readers.start_soon(check, cache, remote, 5 * MIB + 400 * KIB, 5 * MIB + 600 * KIB)
+        readers.start_soon(check, cache, remote, 6 * MIB, 7 * MIB)
         await wait_all_tasks_blocked()
         assert len(remote.asked) == 1
         content = cache.content(remote.source)
         assert content.stream is not None
         cache._end_stream(content, content.stream)
         gate.set()
-    assert got == [remote.content[5 * MIB : 6 * MIB]]
-    assert len(remote.asked) == 2
+    assert len(remote.asked) == 3
 
 
 async def test_the_file_is_wrong(cache: BlockCache) -> None:
