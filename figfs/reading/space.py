@@ -97,7 +97,9 @@ class Space:
             if due and age > self._listing_took * LISTING_SHARE:
                 self._list()
             if self._over(need) > 0:
-                self._evict(self._over(need) + self._slack())
+                # Another thread's chunks come into the index while room is made; they are reserved already.
+                while self._over(need) > 0 and self._evict(self._over(need) + self._slack()):
+                    pass
                 if self._over(need) > 0:
                     self.complain(
                         "full", "not kept: the cache %s is full of what is pinned", self.files.directory

@@ -23,6 +23,7 @@ What happens to them, by `action`:
 | `cut` | `bytes` | closed after that many bytes of the body: of the request for PUT, else of the answer |
 | `hang` | `seconds` (default: until the client leaves) | no answer, then closed; not carried out |
 | `lose_answer` | | carried out, then the connection is closed without an answer |
+| `corrupt` | | the first byte of the answer's body is another |
 | `empty_202` | | 202 without a body, as from the guard of a web site (quirk D1); not carried out |
 | `html` | `body` (default: a small page) | 200 with an HTML page; not carried out |
 
@@ -64,6 +65,7 @@ _ACTIONS: dict[str, dict[str, tuple[type | None, ...]]] = {
     "cut": {"bytes": (int,)},
     "hang": {"seconds": (int, float, None)},
     "lose_answer": {},
+    "corrupt": {},
     "empty_202": {},
     "html": {"body": (str, None)},
 }
@@ -176,6 +178,8 @@ def _apply(rule: Rule, app: ASGIApp) -> ASGIApp:
             return _hanging(given.get("seconds", float("inf")))
         case "lose_answer":
             return _answerless(app)
+        case "corrupt":
+            return _corrupting(app)
         case "empty_202":
             return _answering(202, b"", {"x-amzn-waf-action": "challenge"})
         case "html":
@@ -213,6 +217,23 @@ def _delayed(app: ASGIApp, seconds: float) -> ASGIApp:
         await app(scope, receive, send)
 
     return delayed
+
+
+def _corrupting(app: ASGIApp) -> ASGIApp:
+    async def corrupting(scope: Scope, receive: Receive, send: Send) -> None:
+        is_first = True
+
+        async def corrupting_send(message: Message) -> None:
+            nonlocal is_first
+            body = message.get("body", b"")
+            if message["type"] == "http.response.body" and body and is_first:
+                is_first = False
+                message = {**message, "body": bytes([body[0] ^ 1]) + body[1:]}
+            await send(message)
+
+        await app(scope, receive, corrupting_send)
+
+    return corrupting
 
 
 def _slowed(app: ASGIApp, rate: float) -> ASGIApp:
