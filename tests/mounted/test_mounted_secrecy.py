@@ -103,7 +103,7 @@ def stored_file(mount: Mount) -> Path:
 
 def test_downloads_elsewhere(make_mount: MakeMount, elsewhere: Recorder) -> None:
     """A download that leads to another host: the bytes come from there, the token does not go there."""
-    mount = make_mount()
+    mount = make_mount("--cache-size", "0")  # else it is read from what was uploaded
     path = stored_file(mount)
     mount.sandbox.set_faults(
         [
@@ -124,7 +124,7 @@ def test_downloads_elsewhere(make_mount: MakeMount, elsewhere: Recorder) -> None
 
 def test_download_url_elsewhere(make_mount: MakeMount, elsewhere: Recorder) -> None:
     """A ``download_url`` at another host, asked when the API's own route fails: without token."""
-    mount = make_mount()
+    mount = make_mount("--cache-size", "0")  # else it is read from what was uploaded
     mount.claim("WARNING")
     path = stored_file(mount)
     article = mount.sandbox.article("Secrets")
