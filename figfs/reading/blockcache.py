@@ -526,6 +526,8 @@ class BlockCache:
                 and segment.room
                 and (segment.phase is Phase.WAITING or segment.stream is stream)
             ):
+                if content.is_anew(offset):
+                    content.start_verification()
                 segment.view[offset - segment.start :][:size] = chunk[:size]
                 segment.advance(offset + size - segment.start)
                 if segment.complete:
@@ -539,8 +541,6 @@ class BlockCache:
         """A segment from ``offset`` on, where there is none, for the stream to fill. It has no room yet."""
         end = min((offset // STREAM_CELL + 1) * STREAM_CELL, offset + self._memory.longest, content.size)
         start, end = content.gaps(offset, end)[0]
-        if content.is_anew(start):
-            content.start_verification()
         segment = Segment(content, start, end, is_prefetch=True)
         segment.stream = stream
         content.insert(segment)

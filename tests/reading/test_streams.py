@@ -20,6 +20,7 @@ from remotes import (
     reader_of,
     settled,
     take,
+    until,
 )
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -193,7 +194,7 @@ async def test_it_breaks_off(cache: BlockCache) -> None:
         assert content.stream is not None
         cache._end_stream(content, content.stream)
         gate.set()
-    assert len(remote.asked) == 3
+    assert len(remote.asked) in (2, 3)
 
 
 async def test_the_file_is_wrong(cache: BlockCache) -> None:
@@ -221,6 +222,41 @@ async def test_an_answer_from_before_the_mismatch(cache: BlockCache) -> None:
         gate.set()
         await wait_all_tasks_blocked()
         await check(cache, not_begun, 3 * MIB, 4 * MIB)
+
+
+async def test_what_was_verified_and_is_brought_anew(cache: BlockCache) -> None:
+    """All of it was here, compared and right; what has given way since comes along once more, and is wrong:
+    ``verify=open`` does not hand it out before it has been compared again.
+    """
+    remote = remote_of(8 * MIB)
+    remote.ignores_ranges = False
+    await take(cache, remote, 6 * MIB, 8 * MIB)
+    await take(cache, remote, 4 * MIB, 6 * MIB)
+    remote.ignores_ranges = True
+    remote.wrong = [remote.content[: 6 * MIB] + bytes(2 * MIB)]
+    first, second = remote.hold(5 * MIB), remote.hold(6 * MIB + 512 * KIB)
+    await take(cache, remote, 0, 4 * MIB)
+    content = cache.content(remote.source)
+    await until(content, lambda: content.verdict is Verdict.GOOD)
+    segment = content.segments[-1]
+    assert segment.start == 6 * MIB
+    content.evict(segment)
+    cache._memory.give_back(segment)
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(bytes(await reader_of(cache, remote, "open").read(6 * MIB, 10)))
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(take, cache, remote, 6 * MIB, 8 * MIB)
+        await wait_all_tasks_blocked()
+        readers.start_soon(read)
+        await wait_all_tasks_blocked()
+        first.set()
+        await wait_all_tasks_blocked()
+        assert got == []
+        second.set()
+    assert got == [remote.content[6 * MIB : 6 * MIB + 10]]
 
 
 async def check(cache: BlockCache, remote: Remote, start: int, end: int) -> None:
