@@ -149,7 +149,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if not name.startswith(b"user."):
-            # Not ENODATA: "ls -l" asks for two of them for every file, until it hears that there are none here.
+            # Not ENODATA: "ls -l" asks for two of them of every file, until it hears that there are none.
             raise OSError(errno.EOPNOTSUPP, "no such attributes here")
         value = self._fs.xattrs(inode).get(name.decode("utf-8", "surrogateescape"))
         if value is None:
