@@ -183,6 +183,60 @@ class TestGood:
         assert await settled(cache, remote) is Verdict.GOOD
         assert content.mismatches == 0
 
+    async def test_starting_over_while_it_is_hashed(
+        self, cache: BlockCache, remote: Remote, hashing: Hold
+    ) -> None:
+        """What the threads are at is not counted for the new beginning, and nothing is hashed twice."""
+        content = cache.content(remote.source)
+        for start, end in pieces("forward"):
+            await take(cache, remote, start, end)
+            hashing.opened.clear()
+        await wait_all_tasks_blocked()
+        assert content.hashing
+        content.start_verification()
+        cache._verifier.advance(content)
+        await wait_all_tasks_blocked()
+        hashing.opened.set()
+        assert await settled(cache, remote) is Verdict.GOOD
+        assert content.generation == 0
+
+    async def test_a_look_at_the_disk_that_is_cancelled(self, tmp_path: Path, remote: Remote) -> None:
+        """The next reader looks."""
+        open_store(tmp_path).write(remote.source.key, SIZE, 0, CONTENT[:MIB])
+        async with open_cache(open_store(tmp_path)) as cache:
+            with trio.CancelScope() as impatient:
+                impatient.cancel()
+                await cache.load(cache.content(remote.source))
+            await cache.load(cache.content(remote.source))
+            await take(cache, remote, MIB, SIZE)
+            assert await settled(cache, remote) is Verdict.GOOD
+
+    async def test_a_look_at_the_disk_that_is_out_of_date(self, tmp_path: Path, remote: Remote) -> None:
+        """All is dropped while the disk is looked at: what was found there is not there any more."""
+        looking, finish = trio.Event(), threading.Event()
+        loop = trio.lowlevel.current_trio_token()
+
+        class Slow(BlockStore):
+            def missing(self, key: str, size: int) -> list[tuple[int, int]]:
+                found = super().missing(key, size)
+                loop.run_sync_soon(looking.set)
+                finish.wait(20)
+                return found
+
+        open_store(tmp_path).write(remote.source.key, SIZE, 0, CONTENT)
+        store = Slow(tmp_path, limit=1 << 30, min_free=0)
+        store.scan()
+        async with open_cache(store) as cache:
+            content = cache.content(remote.source)
+            async with trio.open_nursery() as readers:
+                readers.start_soon(cache._look_on_disk, content)
+                await looking.wait()
+                cache._mismatch(content, "none")
+                assert content.dropped is not None
+                await content.dropped.wait()
+                finish.set()
+            assert list(content.have) == []
+
     async def test_no_md5(self, cache: BlockCache) -> None:
         """There is nothing to compare with, and that is said."""
         remote = Remote(CONTENT, md5="")
