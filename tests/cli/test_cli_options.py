@@ -40,6 +40,7 @@ SAMPLES = {
     "unmount-timeout": ("1h", 3600.0),
     "grace": ("0", 0.0),
     "ro": ("true", True),
+    "lookahead": ("no", False),
     "allow-other": ("yes", True),
     "uid": ("1000", 1000),
     "gid": ("root", 0),
