@@ -354,6 +354,7 @@ def test_all_that_is_said_reaches_the_settings(tmp_path: Path) -> None:
     assert loaded.settings == Settings(
         mountpoint=Path("/mnt"),
         token=Token("abc"),
+        lookahead=False,
         api="https://figshare.example.org/v2",
         state_dir=Path("/var/lib/figfs"),
         cache_dir=Path.home() / "cache",
