@@ -134,34 +134,38 @@ class Servers:
         if answer == "bug":
             raise ZeroDivisionError("a bug")
         size = SIZES[number]
-        position, last = (0, size) if "whole" in answer else (start, end)
+        first, last = (0, size) if "whole" in answer else (start, end)
+        cuts = {first, start, end, last, *range(0, last, 50 * KIB)}
         wants_more = spare is not None
-        for at in range(position - position % (50 * KIB), last, 50 * KIB):
-            cuts = sorted({min(max(cut, position), last) for cut in (at, start, end, at + 50 * KIB)})
-            for low, high in itertools.pairwise(cuts):
-                half = "half" in answer and low >= (start + end) // 2
-                content = WRONG if half or answer in ("wrong", "whole wrong") else RIGHT
-                chunk = content[number][low:high]
-                if start <= low < end:
-                    buffer[low - start : high - start] = chunk
-                    if progress is not None:
-                        progress(high - start)
-                elif spare is not None and wants_more:
-                    wants_more = await spare(low, chunk)
-                if high >= end and not wants_more:
-                    return
-                if answer == "middle" and high - start >= (end - start) // 2:
+        for low, high in itertools.pairwise(sorted(cut for cut in cuts if first <= cut <= last)):
+            half = "half" in answer and low >= (start + end) // 2
+            content = WRONG if half or answer in ("wrong", "whole wrong") else RIGHT
+            chunk = content[number][low:high]
+            if start <= low < end:
+                buffer[low - start : high - start] = chunk
+                if progress is not None:
+                    progress(high - start)
+            elif spare is not None and wants_more:
+                wants_more = await spare(low, chunk)
+            if high >= end and not wants_more:
+                return
+            if answer == "middle" and high - start >= (end - start) // 2:
+                raise Unreachable("reset")
+            if answer == "whole breaks" and high > size // 2:
+                if high < end:
                     raise Unreachable("reset")
-                if answer == "whole breaks" and high > size // 2:
-                    if high < end:
-                        raise Unreachable("reset")
-                    return
-            position = max(position, at + 50 * KIB)
+                return
             await trio.sleep(0.001 if "slow" in answer else 0)
 
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
+
+
+def overwrite(path: Path, data: bytes | bytearray) -> None:
+    with path.open("r+b") as file:
+        file.write(data)
+        file.truncate()
 
 
 def damage(directory: Path, kind: str, dice: random.Random) -> None:
@@ -174,19 +178,17 @@ def damage(directory: Path, kind: str, dice: random.Random) -> None:
         if kind == "delete":
             chunk.unlink()
         elif kind == "swap":
-            spare = directory / "swapped"
-            chunk.rename(spare)
-            if other != chunk:
-                other.rename(chunk)
-            spare.rename(other)
+            # Not by renaming: a file that is away for a moment and comes back is new to the store.
+            before, after = chunk.read_bytes(), other.read_bytes()
+            overwrite(chunk, after)
+            overwrite(other, before)
         elif kind == "cut":
             os.truncate(chunk, dice.randrange(chunk.stat().st_size + 1))
         else:
             data = bytearray(chunk.read_bytes())
             if data:
                 data[dice.randrange(200 if kind == "header" and len(data) > 200 else len(data))] ^= 0x40
-                with chunk.open("r+b") as file:
-                    file.write(data)
+                overwrite(chunk, data)
     except FileNotFoundError:
         pass  # evicted just now
 
@@ -349,9 +351,9 @@ async def carry_out(plan: Plan) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything in small, no long waits, and no log of what goes wrong on purpose."""
-    monkeypatch.setattr("logging.root.manager.disable", logging.CRITICAL)
+    logging.disable(logging.CRITICAL)
     for name, value in {
         "STREAM_PATIENCE": 0.05,
         "STREAM_ROOM_PATIENCE": 0.01,
@@ -361,6 +363,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         "WHOLE_PIECE": 512 * KIB,
     }.items():
         monkeypatch.setattr(blockcache, name, value)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
