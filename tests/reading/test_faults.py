@@ -162,7 +162,7 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-def overwrite(path: Path, data: bytes | bytearray) -> None:
+def overwrite(path: Path, data: bytes) -> None:
     with path.open("r+b") as file:
         file.write(data)
         file.truncate()
@@ -178,17 +178,22 @@ def damage(directory: Path, kind: str, dice: random.Random) -> None:
         if kind == "delete":
             chunk.unlink()
         elif kind == "swap":
-            # Not by renaming: a file that is away for a moment and comes back is new to the store.
+            # Not by renaming, and not with itself: what the store has removed must not come back later.
             before, after = chunk.read_bytes(), other.read_bytes()
-            overwrite(chunk, after)
-            overwrite(other, before)
+            if chunk != other:
+                overwrite(chunk, after)
+                overwrite(other, before)
         elif kind == "cut":
             os.truncate(chunk, dice.randrange(chunk.stat().st_size + 1))
         else:
-            data = bytearray(chunk.read_bytes())
-            if data:
-                data[dice.randrange(200 if kind == "header" and len(data) > 200 else len(data))] ^= 0x40
-                overwrite(chunk, data)
+            with chunk.open("r+b") as file:
+                length = file.seek(0, os.SEEK_END)
+                if length:
+                    offset = dice.randrange(min(200, length) if kind == "header" else length)
+                    file.seek(offset)
+                    (byte,) = file.read(1) or b"?"
+                    file.seek(offset)
+                    file.write(bytes([byte ^ 0x40]))
     except FileNotFoundError:
         pass  # evicted just now
 
