@@ -670,7 +670,7 @@ class BlockCache:
         try:
             await trio.to_thread.run_sync(_copy_into, store, key, size, descriptor, limiter=self._writers)
             content = self._contents.get(key)
-            if content is None or not (content.segments or content.unwritten):
+            if content is None or not (content.segments or content.unwritten or content.is_being_dropped):
                 # Nobody else, in this mount, can have written of it meanwhile what was not compared.
                 await trio.to_thread.run_sync(_mark_if_whole, store, key, size)
             if content is not None:

@@ -264,6 +264,11 @@ class Content:
         return True
 
     @property
+    def is_being_dropped(self) -> bool:
+        """Whether what was wrong may still be on disk."""
+        return self.dropped is not None and not self.dropped.is_set()
+
+    @property
     def all_fetched(self) -> bool:
         return not self.have.missing(0, self.size)
 

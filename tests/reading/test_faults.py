@@ -313,7 +313,13 @@ async def check_what_is_left(run: Run, cache: BlockCache) -> None:
     """Nothing is on its way, the books are right, and what is given as verified is what it should be."""
     contents = [cache.content(source) for source in run.servers.sources]
     for content in contents:
-        while content.unwritten or content.hashing or content.stream or cache.statistics().fetches:  # noqa: ASYNC110
+        while (  # noqa: ASYNC110 (there is no event for "nothing is going on")
+            content.unwritten
+            or content.hashing
+            or content.stream
+            or content.is_being_dropped
+            or cache.statistics().fetches
+        ):
             await trio.sleep(0.001)
     segments = [segment for content in contents for segment in content.segments]
     statistics = cache.statistics()
