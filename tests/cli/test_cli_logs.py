@@ -50,6 +50,17 @@ def test_the_level_counts_and_libraries_are_quiet(tmp_path: Path) -> None:
     ]
 
 
+def test_a_late_reply_to_release_is_no_error(tmp_path: Path) -> None:
+    """The kernel does not wait for RELEASE, and drops it at the unmount; other failures of replies are told."""
+    configure("debug", file=tmp_path / "log")
+    log = logging.getLogger("pyfuse3")
+    log.error("fuse_release(): fuse_reply_* failed with %s", "No such file or directory")
+    log.error("fuse_read(): fuse_reply_* failed with %s", "No such file or directory")
+    assert [line.split(": ", 1)[1] for line in (tmp_path / "log").read_text().splitlines()] == [
+        "fuse_read(): fuse_reply_* failed with No such file or directory"
+    ]
+
+
 def test_the_foreground_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     """systemd's journal and a terminal both have their own clock."""
     configure("warning")
