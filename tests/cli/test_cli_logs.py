@@ -51,7 +51,7 @@ def test_the_level_counts_and_libraries_are_quiet(tmp_path: Path) -> None:
 
 
 def test_a_late_reply_to_release_is_no_error(tmp_path: Path) -> None:
-    """The kernel does not wait for RELEASE, and drops it at the unmount; other failures of replies are told."""
+    """The kernel does not wait for RELEASE and drops it at the unmount; other failures are told."""
     configure("debug", file=tmp_path / "log")
     log = logging.getLogger("pyfuse3")
     log.error("fuse_release(): fuse_reply_* failed with %s", "No such file or directory")
