@@ -75,7 +75,7 @@ class Resumer:
     def start(self) -> None:
         """Take up all rows that are owed, in the services nursery; say in the log what is parked."""
         newest: dict[Place, Upload] = {}
-        for upload in self._journal.rows():
+        for upload in self._journal.uploads():
             if upload.parked:
                 path = self._uploader.spool_path(upload)
                 log.warning("parked: %s of article %s (%s); its bytes are in %s",

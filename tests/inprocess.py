@@ -281,7 +281,7 @@ class World:
 
     def local_state(self) -> tuple[int, int]:
         """Rows in the journal, files in the spool directory."""
-        return len(self.journal.rows()), len(list(self.spool_directory.iterdir()))
+        return len(self.journal.uploads()), len(list(self.spool_directory.iterdir()))
 
 
 TRUNCATE = 0o1001  # O_WRONLY | O_TRUNC

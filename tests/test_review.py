@@ -90,7 +90,7 @@ async def test_a_rename_is_newer_than_what_it_replaces_also_after_a_crash(
             await w.rename(f"{A}/f", f"{A}/g")
             await taken_back.reached.wait()
             with trio.fail_after(60):
-                while {row.name for row in w.journal.rows()} != {"g"}:  # noqa: ASYNC110
+                while {row.name for row in w.journal.uploads()} != {"g"}:  # noqa: ASYNC110
                     await trio.sleep(0.1)
             crash(w, tmp_path / "crashed")
         async with restart(w) as w:
@@ -216,7 +216,7 @@ async def test_a_third_save_while_the_first_is_taken_back(tmp_path: Path, clock:
             await trio.sleep(3)
             gate.open()
         md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
-        assert [row.md5 for row in w.journal.rows()] == [md5]
+        assert [row.md5 for row in w.journal.uploads()] == [md5]
 
 
 async def test_a_rename_does_not_journal_what_is_still_being_written(
@@ -231,7 +231,7 @@ async def test_a_rename_does_not_journal_what_is_still_being_written(
         await w.rename(f"{A}/f", f"{A}/g")
         await trio.sleep(20)
         md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
-        assert [(row.name, row.md5) for row in w.journal.rows()] == [("g", md5)]
+        assert [(row.name, row.md5) for row in w.journal.uploads()] == [("g", md5)]
         puts.open()
         await w.files.write(handle, 4, b"whole")
         await w.close(handle)
@@ -256,7 +256,7 @@ async def test_an_older_upload_that_is_taken_back_does_not_journal_what_is_still
             gate.open()
         await trio.sleep(20)
         md5 = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
-        assert [row.md5 for row in w.journal.rows()] == [md5]
+        assert [row.md5 for row in w.journal.uploads()] == [md5]
 
 
 # ---- handles of what is not there any more ------------------------------------------------------------

@@ -204,7 +204,7 @@ async def test_a_close_during_an_upload_waits_no_longer_than_close_timeout(
         await w.save(f"{A}/f", NEW)
         with trio.fail_after(60):
             await w.save(f"{A}/f", b"second")
-        assert any(row.size == len(b"second") for row in w.journal.rows())
+        assert any(row.size == len(b"second") for row in w.journal.uploads())
         gate.open()
         await w.settled()
         assert w.content(article, "f") == b"second"
@@ -623,7 +623,7 @@ async def test_a_refused_new_file_loses_its_name_and_is_parked(tmp_path: Path, c
         with errno_of(errno.EDQUOT):
             await w.close(handle)
         assert await w.ls(A) == []
-        (row,) = w.journal.rows()
+        (row,) = w.journal.uploads()
         assert "quota" in row.parked
         assert (w.spool_directory / row.spool_name).read_bytes() == NEW
         assert w.owed() == 0
@@ -642,7 +642,7 @@ async def test_a_refused_overwrite_shows_figshares_version_again(tmp_path: Path,
         assert await w.read(f"{A}/f") == OLD
         after = w.fs.attributes(await w.file(f"{A}/f"))
         assert (after.size, after.mtime_ns) == (before.size, before.mtime_ns)
-        assert len(w.journal.rows()) == 1
+        assert len(w.journal.uploads()) == 1
         assert w.content(article, "f") == OLD
 
 
@@ -686,7 +686,7 @@ async def test_parked_uploads_wait_for_a_person(tmp_path: Path, clock: MockClock
             await w.settled()
             assert w.remote(article) == {"f": "available"}
             assert w.content(article, "f") == NEW
-            (row,) = w.journal.rows()
+            (row,) = w.journal.uploads()
             assert row.parked
 
 

@@ -29,7 +29,7 @@ from figfs.figshare import articles, files, uploads
 from figfs.figshare.client import Client
 from figfs.figshare.records import File, Id, Part
 from figfs.writing import parts
-from figfs.writing.journal import Journal, Upload
+from figfs.writing.journal import Journal, State, Upload
 from figfs.writing.spool import read_chunks
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ class Uploader:
             try:
                 async with self._files:
                     stored = await self._store_once(upload, announced)
+                if upload.state is not State.STORED:
+                    self._journal.advance(upload, State.STORED)
                 self.on_stored(stored, self.spool_path(upload))
                 return stored
             except VerificationFailed:
@@ -130,7 +132,8 @@ class Uploader:
 
     def drop_spool(self, upload: Upload) -> None:
         """Remove the spool file of an upload that has no row any more."""
-        self.spool_path(upload).unlink(missing_ok=True)
+        if upload.spool_name:
+            self.spool_path(upload).unlink(missing_ok=True)
 
     async def delete(self, article_id: Id, file_id: Id) -> None:
         """Delete a stored or unfinished file; one that is not there is no error. Raises ``RemoteError``."""
@@ -168,7 +171,8 @@ class Uploader:
 
     def forget(self, upload: Upload) -> None:
         """Nobody wants this upload any more: row and bytes go."""
-        self._set_file_id(upload, None)
+        if upload.file_id is not None:
+            self._claimed.discard(upload.file_id)
         self._journal.remove(upload)
         self.drop_spool(upload)
 
@@ -178,8 +182,7 @@ class Uploader:
 
     def park(self, upload: Upload, reason: str) -> None:
         """Keep the bytes of what Figshare refuses, with the reason, until a person decides."""
-        upload.parked = reason
-        self._journal.update(upload)
+        self._journal.advance(upload, State.PARKED, reason=reason)
 
     async def _store_once(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         if upload.look_first and upload.file_id is None:
@@ -213,8 +216,13 @@ class Uploader:
             self._claimed.discard(upload.file_id)
         if file_id is not None:
             self._claimed.add(file_id)
-        upload.file_id, upload.sent = file_id, False
-        self._journal.update(upload)
+        if file_id is not None:
+            self._journal.advance(upload, State.ANNOUNCED, file_id=file_id)
+        elif upload.state in (State.ANNOUNCED, State.SENT, State.STORED):
+            self._journal.advance(upload, State.OWED, file_id=None)
+        elif upload.file_id is not None:  # parked
+            upload.file_id = None
+            self._journal.update(upload)
 
     async def _announce(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         # Shielded, within bounds: an answer given up here would leave an unfinished file that nobody knows
@@ -294,8 +302,8 @@ class Uploader:
             except ValueError as exc:
                 await self._start_anew(upload, f"its parts do not make up the file: {exc}")
             await self._put_parts(upload, file.upload_url, parts.remaining(session.parts))
-        upload.sent = True
-        self._journal.update(upload)
+        if upload.state is State.ANNOUNCED:
+            self._journal.advance(upload, State.SENT)
         await files.complete(self._client, upload.article_id, file.id)
 
     async def _start_anew(self, upload: Upload, reason: str) -> None:

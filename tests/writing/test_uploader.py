@@ -32,7 +32,7 @@ async def row(
 
 
 def add_row(w: World, article: Id, content: bytes = CONTENT, folder: str = "", name: str = "f") -> Upload:
-    spool_name = str(1000 + len(w.journal.rows()))
+    spool_name = str(1000 + len(w.journal.uploads()))
     (w.spool_directory / spool_name).write_bytes(content)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return w.journal.add(
@@ -62,9 +62,9 @@ async def test_store_then_finish(tmp_path: Path, clock: MockClock) -> None:
         assert heard == [(stored.id, 0)]
         assert w.remote(upload.article_id) == {"a/b/f": "available"}
         assert w.content(upload.article_id, "f") == CONTENT
-        assert w.journal.rows() == [upload]
+        assert w.journal.uploads() == [upload]
         assert await w.uploader.finish(upload, lambda file_id: False) == set()
-        assert w.journal.rows() == []
+        assert w.journal.uploads() == []
 
 
 @pytest.mark.parametrize("held", [("PUT", "/upload/.*/3"), ("POST", FILE)])
@@ -80,7 +80,7 @@ async def test_parts_already_there_are_not_sent_again(
             await trio.sleep(5)  # the other parts are there by then
             nursery.cancel_scope.cancel()
         gate.open()
-        (again,) = w.journal.rows()
+        (again,) = w.journal.uploads()
         assert again.file_id is not None
         w.wire.asked.clear()
         await w.uploader.store(again, ignore)
@@ -150,7 +150,7 @@ async def test_a_crash_between_the_announcement_and_its_note_makes_no_second_rec
         async with trio.open_nursery() as nursery:
             nursery.start_soon(w.uploader.store, upload, ignore)
             await gate.reached.wait()
-            (as_on_disk,) = w.journal.rows()
+            (as_on_disk,) = w.journal.uploads()
             assert as_on_disk.file_id is None
             nursery.cancel_scope.cancel()
             gate.open()
@@ -230,7 +230,7 @@ async def test_refusals_are_raised_at_once(
             await w.uploader.store(upload, ignore)
         assert w.wire.count("POST", INITIATE) == 1
         w.uploader.park(upload, "no room")
-        (kept,) = w.journal.rows()
+        (kept,) = w.journal.uploads()
         assert kept.parked == "no room"
         assert w.uploader.spool_path(kept).read_bytes() == CONTENT
 
@@ -271,4 +271,4 @@ async def test_finish_leaves_what_is_being_read(tmp_path: Path, clock: MockClock
         await w.uploader.store(upload, ignore)
         assert await w.uploader.finish(upload, lambda file_id: True) == {old.id}
         assert len(w.remote(upload.article_id)) == 2
-        assert upload.row not in [left.row for left in w.journal.rows()]
+        assert upload.row not in [left.row for left in w.journal.uploads()]
