@@ -1,6 +1,6 @@
-"""HTTP/1.1 for httpx with bodies that are received straight into a buffer; see ``connections`` for why.
+"""HTTP/1.1 for httpx with bodies that go straight from files and into buffers; see ``connections`` for why.
 
-Requests without a body (GET) go this way. All else, and whatever a proxy is there for, is httpx's own.
+Whatever a proxy is there for goes httpx's own way, and so do requests with a body whose length is not known.
 
 The head is read by h11. A body with a Content-Length goes past h11, from the socket into the buffer; others
 (chunked, or ended by the connection's end) go through it. A connection is kept only when the answer has ended
@@ -19,7 +19,8 @@ import h11
 import httpx
 import trio
 
-from figfs.figshare.connections import Connection, Progress, connect
+from figfs.figshare.bodies import FileBody, Progress
+from figfs.figshare.connections import Connection, connect
 
 MOST_CONNECTIONS = 48  #: in use at once to one origin
 MOST_KEPT = 32  #: of those nobody uses, to one origin
@@ -28,18 +29,21 @@ LARGEST_HEAD = 100 << 10  #: bytes
 HEAD_PIECE = 16 << 10  #: bytes received at once while the head is not complete
 CHUNK = 64 << 10  #: bytes, where a body is iterated over
 MOST_INTERIM_ANSWERS = 20  #: of status 1xx before the answer
+SMALL = 256 << 10  #: bytes of a body that is sent together with its head
+EARLY_ANSWER_TIMEOUT = 1.0  #: seconds for the answer of a server that has stopped to take the body
 
 _Key = tuple[str, str, int]
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Answers to GET requests have ``response.extensions["receive_into"]``, see ``_Body.receive_into``.
+    """Answers have ``response.extensions["receive_into"]``, see ``_Body.receive_into``.
 
     Timeouts are those of httpx (``connect``, ``read``, ``write``, ``pool``), errors httpx's as well.
     ``request.extensions["new_connection"]``, if true: no kept connection is used.
 
     A kept connection that ends before the first byte of an answer was closed by the server in the meantime:
-    the request is sent once more, on a new one.
+    the request is sent once more, on a new one, unless it is a POST: that is for the caller to decide. A body
+    is sent to its end, or until the connection fails; an answer that came before that counts.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -55,8 +59,8 @@ class Transport(httpx.AsyncBaseTransport):
         self._origins: dict[_Key, _Origin] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
-        if request.method != "GET" or has_body or request.url.scheme not in ("http", "https"):
+        ours = request.method != "HEAD" and "transfer-encoding" not in request.headers
+        if not ours or request.url.scheme not in ("http", "https"):
             return await self._other.handle_async_request(request)
         origin = self._origin(request.url)
         timeouts = request.extensions.get("timeout", {})
@@ -96,8 +100,10 @@ class Transport(httpx.AsyncBaseTransport):
         if kept is not None:
             try:
                 return await _ask(origin, kept, request, timeouts)
-            except _NoAnswer:
+            except _NoAnswer as no_answer:
                 origin.close_kept()  # as old as this one
+                if request.method == "POST" or not _may_be_sent_again(request):
+                    raise no_answer.error from no_answer.error.__cause__
         scheme, host, port = origin.key
         context = self._context if scheme == "https" else None
         connection = await connect(host, port, context, timeout=timeouts.get("connect"))
@@ -177,8 +183,14 @@ async def _ask(
     with contextlib.ExitStack() as undo:
         undo.callback(connection.close)
         heard = False
+        whole = True
         try:
-            await connection.send(_head_of(request, protocol), timeout=timeouts.get("write"))
+            try:
+                await _send(connection, request, protocol, timeout=timeouts.get("write"))
+            except (httpx.WriteError, httpx.WriteTimeout) as broken:
+                # Refused before its end, perhaps; then it may say why.
+                whole = False
+                protocol.receive_data(await _early_answer(connection, broken))
             interim = 0
             while not isinstance(event := _next_event(protocol), h11.Response):
                 if event is h11.NEED_DATA:
@@ -196,13 +208,75 @@ async def _ask(
                 raise
             raise _NoAnswer(error) from None
         undo.pop_all()
-    return _Body(origin, connection, protocol, event, timeouts.get("read"))
+    return _Body(origin, connection, protocol, event, timeouts.get("read"), may_keep=whole)
 
 
-def _head_of(request: httpx.Request, protocol: h11.Connection) -> bytes:
+async def _send(
+    connection: Connection, request: httpx.Request, protocol: h11.Connection, *, timeout: float | None
+) -> None:
+    """The whole request. The bytes of its body pass by ``protocol``, which is told how many they are."""
+    size = int(request.headers.get("content-length", "0"))
+    head = _head_of(request, size, protocol)
+    body = request.stream
+    assert isinstance(body, httpx.AsyncByteStream)
+    if size > SMALL:
+        await connection.send(head, timeout=timeout)
+        if isinstance(body, FileBody):
+            await connection.send_file(body, timeout=timeout)
+        else:
+            async for chunk in body:
+                await connection.send(chunk, timeout=timeout)
+        await connection.sent(timeout=timeout)
+        return
+    if isinstance(body, FileBody):
+        done = 0
+        while done < size:  # it has just been written: it is in memory
+            chunk = body.read(done, size)
+            head += chunk
+            done += len(chunk)
+        await connection.send(head, timeout=timeout)
+        body.progress(size)
+        return
+    async for chunk in body:
+        head += chunk
+    await connection.send(head, timeout=timeout)
+
+
+def _may_be_sent_again(request: httpx.Request) -> bool:
+    """Whether its body can be had once more."""
+    return isinstance(request.stream, httpx.ByteStream | FileBody)
+
+
+async def _early_answer(connection: Connection, broken: httpx.TransportError) -> bytes:
+    """What came from a server that did not take the whole request; ``broken`` if there is nothing."""
     try:
-        event = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        return (protocol.send(event) or b"") + (protocol.send(h11.EndOfMessage()) or b"")
+        data = await connection.receive_some(HEAD_PIECE, timeout=EARLY_ANSWER_TIMEOUT)
+    except httpx.TransportError:
+        raise broken from None
+    if not data:
+        raise broken
+    return data
+
+
+class _Passing:
+    """Stands for so many bytes that h11 does not see."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def _head_of(request: httpx.Request, size: int, protocol: h11.Connection) -> bytes:
+    try:
+        head = protocol.send(
+            h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+        )
+        if size:
+            protocol.send_with_data_passthrough(h11.Data(data=_Passing(size)))  # type: ignore[arg-type]
+        protocol.send(h11.EndOfMessage())
+        return head or b""
     except h11.LocalProtocolError as exc:
         raise httpx.LocalProtocolError("the request is no HTTP") from exc
 
@@ -227,6 +301,8 @@ class _Body(httpx.AsyncByteStream):
         protocol: h11.Connection,
         head: h11.Response,
         read_timeout: float | None,
+        *,
+        may_keep: bool,
     ) -> None:
         self.head = head
         self._origin = origin
@@ -252,7 +328,8 @@ class _Body(httpx.AsyncByteStream):
             for option in value.split(b",")
         }
         self._may_keep = (
-            head.http_version == b"1.1"
+            may_keep
+            and head.http_version == b"1.1"
             and b"close" not in connection_options
             and (self._left is not None or chunked)
             # Not where somebody in between may see another end of the body than we do.

@@ -6,15 +6,19 @@ and the account's token is not sent along (quirks U2). Not paced.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
 import trio
 
 from figfs.errors import BadAnswer, Conflict, NotFound
+from figfs.figshare.bodies import FileBody, Progress
 from figfs.figshare.client import Client
 from figfs.figshare.records import Part, Record, Upload, decode
 from figfs.figshare.retry import Failure
@@ -29,6 +33,9 @@ LOOK_AGAIN_AFTER = 0.5
 #: Bytes a second below which a part is taken to hang; and seconds for the server to store it.
 SLOWEST = 16 << 10
 STORE_TIMEOUT = 60.0
+
+#: Where the bytes of a part come from, see ``put_part``.
+Source = Path | Callable[[], AsyncIterator[bytes | memoryview]]
 
 R = TypeVar("R", bound=Record)
 
@@ -51,35 +58,80 @@ async def get_upload(client: Client, upload_url: str) -> Upload:
 
 
 async def put_part(
-    client: Client, upload_url: str, part: Part, body: Callable[[], AsyncIterator[bytes]]
+    client: Client,
+    upload_url: str,
+    part: Part,
+    source: Source,
+    progress: Progress = lambda done: None,
 ) -> None:
-    """Send one part; ``body()`` gives its bytes, anew for every try, exactly ``part.size`` of them.
+    """Send one part from ``source``: a file that has its bytes at the part's own offsets, or a function that
+    gives exactly ``part.size`` bytes, anew for every try.
 
-    Returns when the server has the part: also when it turns out to have it after a lost answer or a 409.
-    Raises ``Conflict`` if the part stays locked (U6), ``NotFound`` if the upload is unknown, ``ValueError``
-    if ``body()`` has another length, what ``body()`` raises, and the usual ones. When cancelled, the part may
-    or may not be there.
+    ``progress`` is told in the loop how many bytes of it are on their way; fewer again when it is tried
+    again. Returns when the server has the part: also when it turns out to have it after a lost answer or a
+    409. A part that is refused though nobody holds it is reset (U6).
+
+    Raises ``Conflict`` if the part stays locked, ``NotFound`` if the upload is unknown, ``ValueError`` if a
+    body has another length, what reading it raises (``OSError``), and the usual ones. When cancelled, the
+    part may or may not be there.
     """
     _check(client, upload_url)
     what = f"part {part.part_no}"
     url = f"{upload_url.rstrip('/')}/{part.part_no}"
 
     async def once() -> None:
-        sending = _Body(body(), part.size, client)
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            client.wire.bytes_up += done - told
+            told = done
+            progress(done)
+
+        tell(0)
         # An exact length, never chunked: the server pipes the body on to storage (U7).
         headers = {"Content-Length": str(part.size), "Content-Type": "application/octet-stream"}
         timeout = STORE_TIMEOUT + part.size / SLOWEST
-        try:
-            await _ask(client, "PUT", url, what=what, headers=headers, stream=sending, head_timeout=timeout)
-        except Failed as failed:
-            if failed.outcome not in (409, Failure.LOST) or not await _is_there(client, url):
-                raise
-            log.debug("%s: is there, in spite of: %s", what, failed.error)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
-                await sending.aclose()
+        async with _body(source, part, tell) as body:
+            try:
+                await _ask(client, "PUT", url, what=what, headers=headers, stream=body, head_timeout=timeout)
+            except Failed as failed:
+                if failed.outcome not in (409, Failure.LOST):
+                    raise
+                state = await _state(client, url)
+                if state is None or not is_complete(state):
+                    if failed.outcome == 409 and state is not None and not state.locked:
+                        await _reset(client, url, what)
+                    raise
+                log.debug("%s: is there, in spite of: %s", what, failed.error)
+        progress(part.size)
 
     await client.persist("PUT", once)
+
+
+@contextlib.asynccontextmanager
+async def _body(source: Source, part: Part, tell: Progress) -> AsyncIterator[httpx.AsyncByteStream]:
+    if isinstance(source, Path):
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield FileBody(descriptor, part.start_offset, part.size, tell)
+        finally:
+            os.close(descriptor)
+        return
+    sending = _Body(source(), part.size, tell)
+    try:
+        yield sending
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+            await sending.aclose()
+
+
+async def _reset(client: Client, part_url: str, what: str) -> None:
+    """Try to make the part PENDING again; another try tells whether that has helped."""
+    try:
+        await _ask(client, "DELETE", part_url, what=f"reset of {what}")
+    except Failed as failed:
+        log.debug("%s", failed.error)
 
 
 async def reset_part(client: Client, upload_url: str, part_no: int) -> None:
@@ -92,10 +144,11 @@ async def reset_part(client: Client, upload_url: str, part_no: int) -> None:
 class _Body(httpx.AsyncByteStream):
     """The body of a part, counted, so that a wrong length is an error here and not a hang there."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], size: int, client: Client) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes | memoryview], size: int, tell: Progress) -> None:
         self._chunks = chunks
-        self._left = size
-        self._client = client
+        self._size = size
+        self._done = 0
+        self._tell = tell
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -104,14 +157,14 @@ class _Body(httpx.AsyncByteStream):
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
-            if self._left:
-                raise ValueError(f"the body of a part ends {self._left} bytes early") from None
+            if self._done < self._size:
+                raise ValueError(f"the body of a part ends {self._size - self._done} bytes early") from None
             raise
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise ValueError(f"the body of a part is {-self._left} bytes too long")
-        self._client.wire.bytes_up += len(chunk)
-        return chunk
+        self._done += len(chunk)
+        if self._done > self._size:
+            raise ValueError(f"the body of a part is {self._done - self._size} bytes too long")
+        self._tell(self._done)
+        return bytes(chunk)
 
     async def aclose(self) -> None:
         if isinstance(self._chunks, AsyncGenerator):
@@ -145,12 +198,11 @@ async def _look(client: Client, url: str, cls: type[R], *, what: str) -> R:
         raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {bad}")) from None
 
 
-async def _is_there(client: Client, part_url: str) -> bool:
+async def _state(client: Client, part_url: str) -> Part | None:
     try:
-        part = await _look(client, part_url, Part, what="state of a part")
+        return await _look(client, part_url, Part, what="state of a part")
     except Failed:
-        return False
-    return is_complete(part)
+        return None
 
 
 def is_complete(part: Part) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from figfs.figshare import connections, transport
+from figfs.figshare.bodies import FileBody
 from figfs.figshare.transport import Transport
 
 DATA = bytes(range(256)) * 4096 * 3  # 3 MiB
@@ -619,13 +621,278 @@ async def test_ipv6() -> None:
             assert await get(over, server.url) == SMALL
 
 
+# -- requests with a body ------------------------------------------------------------
+
+
+class Taker:
+    """A server that takes requests with their bodies and answers "OK".
+
+    ``plan``: for each request None, or the number of bytes of the body after which ``last`` is said and the
+    connection closed.
+    """
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+        self.plan: list[int | None] = []
+        self.last = b""
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        self.connections += 1
+        data = bytearray()
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                while b"\r\n\r\n" not in data:
+                    more = await stream.receive_some(65536)
+                    if not more:
+                        return
+                    data += more
+                head, _, data = data.partition(b"\r\n\r\n")
+                self.heads.append(bytes(head))
+                lengths = [
+                    int(line[15:])
+                    for line in bytes(head).lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                ]
+                length = lengths[0] if lengths else 0
+                cut = self.plan.pop(0) if self.plan else None
+                while len(data) < (length if cut is None else cut):
+                    data += await stream.receive_some(1 << 20)
+                if cut is not None:
+                    await stream.send_all(self.last)
+                    return
+                self.bodies.append(bytes(data[:length]))
+                del data[:length]
+                await stream.send_all(answer(b"OK"))
+
+
+@contextlib.asynccontextmanager
+async def taking(
+    kind: str, certificates: Certificates
+) -> AsyncIterator[tuple[httpx.AsyncClient, str, Taker]]:
+    taker = Taker()
+    async with trio.open_nursery() as nursery:
+        if kind == "tls":
+            listening: Any = partial(
+                trio.serve_ssl_over_tcp,
+                taker.serve,
+                0,
+                certificates.server,
+                host="127.0.0.1",
+                https_compatible=True,
+            )
+            port = (await nursery.start(listening))[0].transport_listener.socket.getsockname()[1]
+            over = Transport(certificates.client())
+        else:
+            listening = partial(trio.serve_tcp, taker.serve, 0, host="127.0.0.1")
+            port = (await nursery.start(listening))[0].socket.getsockname()[1]
+            over = Transport()
+        async with httpx.AsyncClient(transport=over, timeout=5) as http:
+            yield http, f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{port}/upload", taker
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def file_body(tmp_path: Path, start: int, size: int) -> Iterator[tuple[FileBody, list[int]]]:
+    """A body from a file with ``DATA``, and what its progress was told."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    told: list[int] = []
+    with path.open("rb") as file:
+        yield FileBody(file.fileno(), start, size, told.append), told
+
+
+async def put(http: httpx.AsyncClient, url: str, body: httpx.AsyncByteStream, size: int) -> httpx.Response:
+    plain = http.build_request("PUT", url, headers={"Content-Length": str(size)})
+    return await http.send(
+        httpx.Request("PUT", plain.url, headers=plain.headers, stream=body, extensions=plain.extensions)
+    )
+
+
+@kinds
+@pytest.mark.parametrize("size", [1, 1000, transport.SMALL, transport.SMALL + 1, len(DATA) - 100])
+async def test_a_file_is_sent(kind: str, size: int, certificates: Certificates, tmp_path: Path) -> None:
+    """Exactly those bytes, one exact length, progress up to the last of them, and the connection is kept."""
+    async with taking(kind, certificates) as (http, url, taker):
+        for _ in range(2):
+            with file_body(tmp_path, 100, size) as (body, told):
+                assert (await put(http, url, body, size)).text == "OK"
+            assert told == sorted(told)
+            assert told[-1] == size
+        assert taker.bodies == [DATA[100 : 100 + size]] * 2
+        assert taker.heads[0].lower().count(b"content-length: %d" % size) == 1
+        assert b"transfer-encoding" not in taker.heads[0].lower()
+        assert taker.connections == 1
+
+
+class Pieces(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(DATA), 700_001):
+            await trio.lowlevel.checkpoint()
+            yield DATA[at : at + 700_001]
+
+
+@kinds
+async def test_other_bodies(kind: str, certificates: Certificates) -> None:
+    """JSON, nothing at all, and pieces; each method on the same connection."""
+    async with taking(kind, certificates) as (http, url, taker):
+        assert (await http.post(url, json={"a": 1})).text == "OK"
+        assert (await http.post(url)).text == "OK"
+        assert (await http.delete(url)).text == "OK"
+        assert (await put(http, url, Pieces(), len(DATA))).text == "OK"
+        assert (await http.patch(url, content=DATA)).text == "OK"
+        assert [head.split()[0] for head in taker.heads] == [b"POST", b"POST", b"DELETE", b"PUT", b"PATCH"]
+        assert [body.replace(b" ", b"") for body in taker.bodies[:3]] == [b'{"a":1}', b"", b""]
+        assert taker.bodies[3:] == [DATA, DATA]
+        assert taker.connections == 1
+
+
+@kinds
+@pytest.mark.parametrize("size", [1000, len(DATA)])
+async def test_an_answer_before_the_end_of_the_body(
+    kind: str, size: int, certificates: Certificates, tmp_path: Path
+) -> None:
+    """A server that refuses at once is heard if its answer comes through; then another connection is used."""
+    async with taking(kind, certificates) as (http, url, taker):
+        taker.plan, taker.last = [0], answer(b"no", status="413 Too Large")
+        with file_body(tmp_path, 0, size) as (body, _):
+            try:
+                assert (await put(http, url, body, size)).status_code == 413
+            except (httpx.NetworkError, httpx.RemoteProtocolError):  # a reset has overtaken the answer
+                assert size > 1000
+        with file_body(tmp_path, 0, size) as (body, _):
+            assert (await put(http, url, body, size)).text == "OK"
+        assert taker.connections == 2
+
+
+@kinds
+@pytest.mark.parametrize("again", [False, True])
+async def test_closed_in_the_middle_of_a_request(
+    kind: str, again: bool, certificates: Certificates, tmp_path: Path
+) -> None:
+    """An error of httpx: on a new connection at once, on a kept one after another try on a new one."""
+    async with taking(kind, certificates) as (http, url, taker):
+        if again:
+            await http.post(url)
+        taker.plan = [1 << 20, 1 << 20]
+        with (
+            file_body(tmp_path, 0, len(DATA)) as (body, _),
+            pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)),
+        ):
+            await put(http, url, body, len(DATA))
+        assert taker.connections == 1 + again
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
+async def test_only_a_post_is_not_sent_twice(method: str, certificates: Certificates) -> None:
+    """A kept connection that breaks: a POST may have been carried out, a PUT or DELETE may go again."""
+    async with taking("plain", certificates) as (http, url, taker):
+        await http.post(url, content=b"first")
+        taker.plan = [5]
+        if method == "POST":
+            with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
+                await http.request(method, url, content=b"again")
+        else:
+            assert (await http.request(method, url, content=b"again")).text == "OK"
+        assert len(taker.heads) == (2 if method == "POST" else 3)
+
+
+@contextlib.asynccontextmanager
+async def stuck(
+    kind: str, certificates: Certificates, tmp_path: Path, write_timeout: float
+) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """Sending a file to a server that takes the head only."""
+
+    async def respond(stream: trio.abc.Stream) -> None:
+        await trio.sleep_forever()
+
+    size = 256 << 20  # more than any buffer of a socket holds
+    async with pair(kind, respond, certificates) as (over, server):
+        with (tmp_path / "large").open("w+b") as file:
+            file.truncate(size)
+            request = httpx.Request(
+                "PUT",
+                server.url,
+                headers={"Host": "127.0.0.1", "Content-Length": str(size)},
+                stream=FileBody(file.fileno(), 0, size, lambda done: None),
+                extensions={"timeout": TIMEOUTS | {"write": write_timeout}},
+            )
+            yield partial(over.handle_async_request, request)
+
+
+@kinds
+async def test_a_server_that_takes_no_more(kind: str, certificates: Certificates, tmp_path: Path) -> None:
+    """WriteTimeout, from the thread as from the loop."""
+    async with stuck(kind, certificates, tmp_path, 0.3) as send:
+        with trio.fail_after(10), pytest.raises(httpx.WriteTimeout):
+            await send()
+
+
+@kinds
+async def test_cancelled_while_a_file_is_sent(kind: str, certificates: Certificates, tmp_path: Path) -> None:
+    """At once: the thread does not wait for its timeout."""
+    async with stuck(kind, certificates, tmp_path, 60) as send:
+        with trio.fail_after(5), trio.move_on_after(0.3) as scope:
+            await send()
+        assert scope.cancelled_caught
+
+
+@kinds
+@pytest.mark.parametrize("size", [1000, len(DATA)])
+async def test_a_file_that_ends_early(
+    kind: str, size: int, certificates: Certificates, tmp_path: Path
+) -> None:
+    """OSError of the file, which is no trouble with the connection."""
+    async with taking(kind, certificates) as (http, url, _):
+        with (
+            file_body(tmp_path, len(DATA) - size + 1, size) as (body, _told),
+            pytest.raises(OSError, match="the file to send ends at"),
+        ):
+            await put(http, url, body, size)
+
+
+async def test_a_slow_line_is_no_silence() -> None:
+    """What the kernel still holds when the last byte was given to it is waited for, while it goes down."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    with contextlib.closing(theirs):
+        ours.setblocking(False)
+        connection = connections.Connection(ours)
+        await connection.send(b"x" * 200_000, timeout=5)
+        with pytest.raises(httpx.WriteTimeout):
+            await connection.sent(timeout=0.3)
+        theirs.setblocking(False)
+        left = 200_000
+
+        async def take() -> None:
+            nonlocal left
+            while left:
+                await trio.sleep(0.1)
+                left -= len(theirs.recv(20_000))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await connection.sent(timeout=0.5)
+        connection.close()
+
+
 # -- what goes httpx's own way ------------------------------------------------------------
 
 
-async def test_requests_with_bodies_and_other_methods() -> None:
-    """They are answered as before; only GET has ``receive_into``."""
+async def test_head_and_bodies_of_unknown_length() -> None:
+    """They are answered as ever."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"ab"
+
     async with running(sends(answer(SMALL))) as server, httpx.AsyncClient(transport=Transport()) as http:
-        for method, body in (("POST", b""), ("DELETE", None), ("GET", b"")):
-            response = await http.request(method, server.url, content=body)
-            assert response.content == SMALL
-            assert ("receive_into" in response.extensions) == (method == "GET")
+        response = await http.post(server.url, content=chunks())
+        assert response.content == SMALL
+        assert b"chunked" in server.heads[0].lower()
+        assert "receive_into" not in response.extensions
+    head = answer(SMALL).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    async with running(sends(head)) as server, httpx.AsyncClient(transport=Transport()) as http:
+        assert (await http.head(server.url)).headers["content-length"] == "1000"

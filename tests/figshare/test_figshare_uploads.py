@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +19,8 @@ PART = Part(part_no=3, start_offset=100, end_offset=149, status="PENDING")
 DATA = b"0123456789" * 5
 
 
-def part_json(status: str) -> dict[str, object]:
-    return {"partNo": 3, "startOffset": 100, "endOffset": 149, "status": status, "locked": False}
+def part_json(status: str, *, locked: bool = False) -> dict[str, object]:
+    return {"partNo": 3, "startOffset": 100, "endOffset": 149, "status": status, "locked": locked}
 
 
 def body(pieces: list[bytes]) -> tuple[Callable[[], AsyncIterator[bytes]], list[str]]:
@@ -130,7 +131,7 @@ async def test_a_part_that_is_there_already_is_not_sent_again(connect: Any, trou
 async def test_a_locked_part_is_waited_for(connect: Any, autojump_clock: MockClock) -> None:
     """Another request holds the lock: again, then Conflict."""
     read, _ = body([DATA])
-    pending = part_json("PENDING")
+    pending = part_json("PENDING", locked=True)
     async with connect([409, pending, 409, httpx.Response(500), 200]) as (client, server):
         await put_part(client, URL, PART, read)
     assert [request.method for request in server.requests] == ["PUT", "GET", "PUT", "GET", "PUT"]
@@ -141,6 +142,42 @@ async def test_a_locked_part_is_waited_for(connect: Any, autojump_clock: MockClo
     async with connect(locked) as (client, _):
         with pytest.raises(errors.Conflict):
             await put_part(client, URL, PART, read)
+
+
+async def test_a_part_that_is_refused_though_nobody_holds_it_is_reset(
+    connect: Any, autojump_clock: MockClock
+) -> None:
+    """409, PENDING, not locked: DELETE the part, send it again (quirks U6), whatever the DELETE says."""
+    for reset in (200, 409, httpx.ReadError("reset")):
+        read, diary = body([DATA])
+        async with connect([409, part_json("PENDING"), reset, 200]) as (client, server):
+            await put_part(client, URL, PART, read)
+        assert [request.method for request in server.requests] == ["PUT", "GET", "DELETE", "PUT"]
+        assert diary.count("begun") == 2
+
+
+async def test_a_part_from_a_file(connect: Any, autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Its own bytes of the whole file; progress starts anew with every try; sent bytes are counted."""
+    whole = tmp_path / "whole"
+    whole.write_bytes(b"x" * 100 + DATA + b"x" * 100)
+    told: list[int] = []
+    async with connect([503, 200]) as (client, server):
+        await put_part(client, URL, PART, whole, told.append)
+        assert client.statistics().bytes_up == 100
+    assert [request.content for request in server.requests] == [DATA, DATA]
+    assert server.requests[0].headers["content-length"] == "50"
+    assert told == [0, 50, 0, 50, 50]
+
+
+async def test_a_file_that_is_too_short_or_gone(connect: Any, tmp_path: Path) -> None:
+    """OSError, not trouble with Figshare."""
+    whole = tmp_path / "whole"
+    async with connect([200]) as (client, _):
+        with pytest.raises(FileNotFoundError):
+            await put_part(client, URL, PART, whole)
+        whole.write_bytes(b"x" * 149)
+        with pytest.raises(OSError, match="ends at 149, 150 expected"):
+            await put_part(client, URL, PART, whole)
 
 
 @pytest.mark.parametrize(
