@@ -48,6 +48,8 @@ class LocalFile:
     journaled: trio.Event = dataclasses.field(default_factory=trio.Event)
     #: Sticky until the file is opened anew.
     error: Exception | None = None
+    #: What ``upload`` sends is not to be stored: take it back.
+    aborted: bool = False
     #: Upload it though its name is a temporary one.
     hold_is_over: bool = False
     #: One copy of a sealed spool file, not two.

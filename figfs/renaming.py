@@ -86,7 +86,7 @@ class Renaming:
             self._tree.forget_saved(node.key)
         for stored in doomed:
             self._tree.hide(stored.key)
-            successor = self._node_at(places.of_stored(stored))
+            successor = self.node_at(places.of_stored(stored))
             if successor is not None and successor.local_size:
                 self._replaces(
                     successor, stored
@@ -108,7 +108,7 @@ class Renaming:
             self._settler.settle(file)
         self._settler.tidy(file)
 
-    def _node_at(self, place: Place) -> FileNode | None:
+    def node_at(self, place: Place) -> FileNode | None:
         """The file that bears, here and now, the name and place that Figshare calls so."""
         container = self._tree.by_key(Key(Kind.ARTICLE, place.article_id))
         for name in naming.split_folder_path(place.folder):
@@ -122,7 +122,7 @@ class Renaming:
         """A file was stored without a node. If one here bears its name with newer bytes, that is to replace
         it.
         """
-        node = self._node_at(places.of_stored(stored))
+        node = self.node_at(places.of_stored(stored))
         if node is None or node.local_size is None:
             return False
         if node.local_size == 0 and self._settler.known(node) is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from errno import EEXIST
 
 import trio
 
@@ -27,7 +28,7 @@ from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.renaming import Renaming
 from figfs.settling import Settler
-from figfs.writing.journal import Journal, Upload
+from figfs.writing.journal import Journal, State, Upload
 from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,31 @@ class Resumer:
             newest[places.of_upload(upload)] = upload
             if older is not None:  # a crash came between the newer row and the end of the older one
                 self._take_the_place(upload, older)
-        for place, upload in newest.items():
-            job = self._running[place] = Job(upload)
-            self._nursery.start_soon(self._resume, job, name=f"resume {upload.name}")
+        for upload in newest.values():
+            self._start(upload)
+
+    def take_up(self, upload: Upload, *, replace: bool = False) -> None:
+        """A parked row is to be tried again: carried out like one of an earlier mount, and shown in its
+        article if that is listed.
+
+        ``FileExistsError`` if a newer file bears its name here, unless the upload is to ``replace`` that.
+        """
+        place = places.of_upload(upload)
+        newer = self._renaming.node_at(place)
+        if place in self._running or (newer is not None and not self._is_replaced(newer, upload)):
+            if not replace or newer is None or newer.stored is None or newer.local_size is not None:
+                raise FileExistsError(EEXIST, f"{place.name!r} is there in a newer version")
+            upload.replaces[newer.stored.file.id] = newer.stored.article_id
+        upload.look_first = True
+        self._journal.advance(upload, State.OWED)
+        self._start(upload)
+        article = self._tree.by_key(Key(Kind.ARTICLE, place.article_id))
+        if isinstance(article, Container) and article.status.listed_at is not None:
+            self.show(article)
+
+    def _start(self, upload: Upload) -> None:
+        job = self._running[places.of_upload(upload)] = Job(upload)
+        self._nursery.start_soon(self._resume, job, name=f"resume {upload.name}")
 
     def show(self, article: Container) -> None:
         """``article`` has just been listed: what is owed in it becomes files that can be seen, and the

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from errno import EIO
 
 import trio
 
@@ -182,6 +183,10 @@ class Settler:
 
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
+        if file.aborted:
+            file.aborted = False
+            await self._abandon(file)
+            return
         wanted = self.wanted(file)
         if wanted is None:
             if file.upload is not None and node.parent is None:
@@ -272,7 +277,7 @@ class Settler:
         if cancelled:
             file.wanted = True  # unlinked, renamed or rewritten: look again
             return
-        if node.parent is None:
+        if node.parent is None or file.aborted:
             self._deletions.add(stored.id, upload.article_id)
             upload.file_id = None
             await self._abandon(file)
@@ -415,6 +420,27 @@ class Settler:
                 await self._take_back(upload)
         except Exception:
             log.exception("parking %s failed", node.path())
+
+    def abort(self, file: LocalFile) -> None:
+        """The writer is gone, or going, and its close has not returned: nothing of what it wrote remains.
+
+        At once, without a wait: the name goes, or shows what Figshare has, or what an earlier close has
+        accepted; the file remembers EIO. The upload is stopped and taken back in the background. Nothing
+        happens if Figshare has the content already.
+        """
+        if file.dirty:  # not in the journal yet
+            self.discard(file)
+        elif file.upload is not None:
+            for file_id in file.upload.replaces:
+                self._tree.unhide(Key(Kind.FILE, file_id))
+            file.aborted = True
+            self._revert(file, delete=False)
+            if file.scope is not None:
+                file.scope.cancel()
+            self.settle(file)
+        else:
+            return
+        file.error = OSError(EIO, "interrupted by a signal")
 
     def discard(self, file: LocalFile) -> None:
         """Give up what was written since the last close: a write failed, and half a file is worth nothing.
