@@ -6,7 +6,7 @@ somebody's data from Figshare. That is why some patterns here are narrower than 
 
 * Random characters count only if they look random: ``run.000001``, ``data.SQLITE``, ``sediments`` and
   ``zinc2020`` are files. So a third of GLib's temporary names is taken for ordinary, an eighth of Python's,
-  3 % of those of sed, perl and zip; of rsync's 1 % is held instead of predicted.
+  3 % of those of sed, sort, perl and zip; of rsync's 1 % is held instead of predicted.
 * Qt's ``NAME.XXXXXX`` (letters only) is ordinary: it cannot be told from an extension (``data.NetCDF``).
 * ``*.lock`` is git's only for names that git locks: ``poetry.lock`` and ``Cargo.lock`` are files.
 * ``*-journal`` is SQLite's only after the extension of a database: ``lab-journal`` is a file.
@@ -73,7 +73,7 @@ _FILES = [
         # renamed, but nobody can tell to what
         (r"qt_temp\.[A-Za-z]{6}", Kind.HOLD),
         (r"tmp(?![a-z_]*[0-9]*\Z)(?![0-9]+\Z)[a-z0-9_]{8}", Kind.HOLD),  # Python's tempfile
-        (rf"(?:sed|XX|zi)(?!{_TYPED})[0-9A-Za-z]{{6}}", Kind.HOLD),  # sed -i, perl -i, zip
+        (rf"(?:sed|sort|XX|zi)(?!{_TYPED})[0-9A-Za-z]{{6}}", Kind.HOLD),  # sed -i, sort -T, perl -i, zip
         (rf"tmp\.(?!{_TYPED})[0-9A-Za-z]{{10}}", Kind.HOLD),  # mktemp
         (r"lu[0-9]+[0-9a-z]+\.tmp", Kind.HOLD),  # LibreOffice
         (r"(?:(?:ORIG_|FETCH_|MERGE_)?HEAD|index|config|packed-refs|shallow)\.lock", Kind.HOLD),  # git

@@ -82,12 +82,14 @@ ROWS: dict[str, tuple[dict[str, TempName], list[str]]] = {
         {"tmp3k_x9a0b": HOLD, "tmpa1b2c3d4": HOLD},
         ["tmp_results", "tmpresults", "tmp_run_001", "tmp20190501", "tmp", "tmp3k_x9a0b.csv", "tmpA1b2c3d4"],
     ),
-    "sed, perl, zip, mktemp": (
-        {"sedQw3rTy": HOLD, "XXa1B2c3": HOLD, "zi4Gk9Lm": HOLD, "tmp.aB3dE5gH1j": HOLD},
+    "sed, sort, perl, zip, mktemp": (
+        {"sedQw3rTy": HOLD, "sortQw3rTy": HOLD, "XXa1B2c3": HOLD, "zi4Gk9Lm": HOLD, "tmp.aB3dE5gH1j": HOLD},
         [
             "sediments",
             "sediment1",
             "sedQw3rTy.csv",
+            "sorted2020",
+            "sortierung",
             "XXsample",
             "zimbabwe",
             "zinc2020",
