@@ -1,0 +1,364 @@
+"""A mount under test beside its reference: assembled in process, on a clock that jumps, reproducibly.
+
+Disk calls that figfs puts into threads are made in place, a millisecond of the clock later: then nothing
+depends on the machine's speed, and the clock may jump whenever all tasks wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+import httpx
+import inprocess
+import trio
+from reference import File, Reference
+from trio.testing import MockClock
+
+from figfs.errors import FigfsError
+from figfs.namespace.nodes import FileNode
+from figfs.sandbox.state import Sandbox
+
+ARTICLES = ("aaa", "bbb")
+GRACE = 5.0
+HOLD_TIME = 300.0  #: settling.py: forgotten temporary files are uploaded after it
+DISK_TIME = 0.001
+LONGEST_WAIT = 3000.0  #: seconds of the clock in which all that is owed must be done once there is no trouble
+
+
+class Difference(AssertionError):
+    """The mount is not as the reference says."""
+
+
+class Operation(Protocol):
+    async def run(self, mount: Mount) -> None: ...
+
+
+@dataclasses.dataclass(eq=False)
+class Open:
+    """A handle of a program."""
+
+    number: int
+    file: File
+    program: int
+    writable: bool
+
+
+class ModelWire(inprocess.Wire):
+    """The server goes on with a request whose client has gone, as real ones do."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(sandbox)
+        self.server = sandbox.background
+        self.dead = False  #: the machine of the mount has crashed
+        self.serving: set[trio.CancelScope] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        if self.dead:
+            raise httpx.ConnectError("crashed", request=request)
+        answer: list[httpx.Response | Exception] = []
+        done = trio.Event()
+
+        async def serve() -> None:
+            with trio.CancelScope() as scope:
+                self.serving.add(scope)
+                try:
+                    answer.append(await super(ModelWire, self).handle_async_request(request))
+                except Exception as exc:  # noqa: BLE001 (it is the client's)
+                    answer.append(exc)
+                finally:
+                    self.serving.discard(scope)
+                    done.set()
+
+        self.server.start_soon(serve)
+        await done.wait()
+        if not answer:
+            raise httpx.ReadError("the server has crashed", request=request)
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return answer[0]
+
+
+class Mount:
+    """What operations work on."""
+
+    def __init__(self, sandbox: Sandbox, directory: Path) -> None:
+        self.sandbox = sandbox
+        self.reference = Reference()
+        self.handles: list[Open] = []
+        self.directory = directory
+        self.articles: dict[str, int] = {}
+        self.log = Log()
+        self.world: inprocess.World
+        self.programs: trio.Nursery
+        self._busy = 0
+
+    # -- as the programs see it ------------------------------------------------------------
+
+    def path(self, path: str) -> str:
+        return f"articles/{path}"
+
+    async def expect(self, number: int | None, what: Callable[[], Any]) -> Any:
+        """Carry out ``what``: it must fail with ``number``, or succeed if that is None; its result."""
+        try:
+            result = await what()
+        except (OSError, FigfsError) as exc:
+            if exc.errno != number:
+                raise Difference(f"{_errno(exc.errno)} ({exc}) instead of {_errno(number)}") from exc
+            return None
+        if number is not None:
+            raise Difference(f"success instead of {_errno(number)}")
+        return result
+
+    def opened(self, number: int, file: File, program: int, *, writable: bool) -> Open:
+        handle = Open(number, file, program, writable)
+        self.handles.append(handle)
+        file.opened += 1
+        return handle
+
+    def handle(self, index: int, *, writable: bool = False) -> Open | None:
+        """One of the open handles, or None."""
+        handles = [handle for handle in self.handles if handle.writable or not writable]
+        return handles[index % len(handles)] if handles else None
+
+    async def flush(self, handle: Open, *, last: bool) -> None:
+        """``close()`` of one descriptor of ``handle``; ``last``: of the last one."""
+        file, version, world = handle.file, handle.file.version, self.world
+        other = any(
+            o is not handle and o.file is file and o.writable and o.program == handle.program
+            for o in self.handles
+        )
+        inode = _node_of(world, handle).inode
+        (world.still_open.add if other else world.still_open.discard)(inode)
+        file.may_be_kept()
+        try:
+            await world.files.flush(handle.number)
+        except (OSError, FigfsError) as exc:
+            raise Difference(f"close of {file.path}: {_errno(exc.errno)} ({exc})") from exc
+        finally:
+            if last:
+                world.files.release(handle.number)
+                file.opened -= 1
+        if not other:
+            file.is_kept(version)
+
+    async def close(self, handle: Open, patience: float = 1e6) -> None:
+        """``close()``, in the background if it takes longer than ``patience`` seconds."""
+        self.handles.remove(handle)
+        done = trio.Event()
+
+        async def run() -> None:
+            self._busy += 1
+            try:
+                await self.flush(handle, last=True)
+            finally:
+                self._busy -= 1
+                done.set()
+
+        self.programs.start_soon(run)
+        with trio.move_on_after(patience):
+            await done.wait()
+
+    async def read(self, handle: Open) -> None:
+        data = await self.world.files.read(handle.number, 0, len(handle.file.data) + 1)
+        self.compare(handle.file.path or "an unlinked file", bytes(data), handle.file.data)
+
+    async def read_path(self, path: str) -> bytes:
+        return bytes(await self.world.read(self.path(path)))
+
+    def compare(self, path: str, found: bytes, expected: bytes) -> None:
+        if found != expected:
+            at = next((n for n, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), "the end")
+            raise Difference(f"{path}: {len(found)} bytes, {len(expected)} expected; they differ at {at}")
+
+    async def listing(self, directory: str) -> list[str]:
+        """Names of the files."""
+        node = await self.world.node(self.path(directory))
+        number = await self.world.fs.opendir(node.inode)
+        try:
+            found = self.world.fs.readdir(number, 0)
+            return sorted(entry.name for entry in found if isinstance(entry.node, FileNode))
+        finally:
+            self.world.fs.releasedir(number)
+
+    # -- all in all ------------------------------------------------------------
+
+    async def quiet(self) -> None:
+        """No handle is open, no program at work, no temporary name held, nothing owed."""
+        while self.handles:
+            await self.close(self.handles[0])
+        with trio.move_on_after(LONGEST_WAIT) as scope:
+            while self._busy:  # noqa: ASYNC110 (there are no events for that)
+                await trio.sleep(0.1)
+            await trio.sleep(2 * HOLD_TIME)
+            while self.world.owed():  # noqa: ASYNC110
+                await trio.sleep(1)
+        if scope.cancelled_caught:
+            raise Difference(f"after {LONGEST_WAIT} s still owed: {self.world.owed()}")
+
+    async def check(self) -> None:
+        """Figshare holds the files of the reference, once each, and nothing else; so does the mount."""
+        await self.quiet()
+        expected = sorted(
+            (path, file.data) for path, file in self.reference.files.items() if file.data and not _local(path)
+        )
+        found = sorted(self.stored())
+        # What a file was before it was emptied stays on Figshare until there is content to replace it with.
+        emptied = [file.past for file in self.reference.files.values() if not file.data]
+        extra = list((Counter(found) - Counter(expected)).elements())
+        for stored in extra:
+            past = next((past for past in emptied if stored in past), None)
+            if past is not None:
+                emptied.remove(past)
+                found.remove(stored)
+        if found != expected:
+            raise Difference(f"Figshare holds {_names(found)}, expected {_names(expected)}")
+        for row in self.rows():
+            if row["status"] != "available":
+                raise Difference(f"{row['name']} is {row['status']}")
+        for directory in {path.rpartition("/")[0] for path in self.reference.files} | set(ARTICLES):
+            await self.world.refreshed(self.path(directory))
+            await self.compare_listing(directory)
+        for path, file in self.reference.files.items():
+            self.compare(path, await self.read_path(path), file.data)
+        kept = sum(_local(path) and bool(file.data) for path, file in self.reference.files.items())
+        left = len(list(self.world.spool_directory.iterdir()))
+        if left > kept:
+            raise Difference(f"{left - kept} spool files are left")
+        self.reference.settled()
+
+    async def compare_listing(self, directory: str) -> None:
+        found, expected = await self.listing(directory), self.reference.names(directory)
+        if found != expected:
+            raise Difference(f"{directory} lists {found}, expected {expected}")
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for article in self.articles.values() for row in self.world.rows(article)]
+
+    def stored(self) -> Iterator[tuple[str, bytes]]:
+        for title, article in self.articles.items():
+            for row in self.world.rows(article):
+                path = "/".join(part for part in (title, row["folder"], row["name"]) if part)
+                yield path, self._bytes(row)
+
+    def _bytes(self, row: dict[str, Any]) -> bytes:
+        if row["status"] == "created":
+            return b"not complete"
+        return self.sandbox.blobs.opener(row["id"], pattern=False, size=row["size"])(0, row["size"])
+
+    # -- sessions ------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """One mount, from its start to its end."""
+        opening = inprocess.open_world(self.directory, sandbox=self.sandbox, grace=GRACE, timeout=1e9)
+        with mock.patch.object(inprocess, "Wire", ModelWire):
+            async with opening as self.world, trio.open_nursery() as self.programs:
+                yield
+                self.programs.cancel_scope.cancel()
+
+
+class Log(logging.Handler):
+    """What figfs says of errors that must not be."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def check(self) -> None:
+        if self.lines:
+            raise Difference("in the log: " + "\n".join(self.lines))
+
+
+def run(operations: Sequence[Operation]) -> None:
+    """Carry out ``operations`` one after the other, and check at the end. Raises ``Difference``."""
+    random.seed(0)
+    try:
+        with _scratch() as directory, mock.patch("trio.to_thread.run_sync", _in_place):
+            trio.run(_run, list(operations), directory, clock=MockClock(autojump_threshold=0))
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+async def _run(operations: list[Operation], directory: Path) -> None:
+    async with inprocess.figshare() as sandbox:
+        mount = Mount(sandbox, directory / "state")
+        logging.getLogger("figfs").addHandler(mount.log)
+        try:
+            async with mount.session():
+                for title in ARTICLES:
+                    node = await mount.world.mkdir(mount.path(title))
+                    assert isinstance(node.key.id, int)
+                    mount.articles[title] = node.key.id
+                for number, operation in enumerate(operations):
+                    await _step(mount, number, operation)
+                await _step(mount, len(operations), Finally())
+        finally:
+            logging.getLogger("figfs").removeHandler(mount.log)
+
+
+async def _step(mount: Mount, number: int, operation: Operation) -> None:
+    try:
+        await operation.run(mount)
+        mount.log.check()
+    except (Difference, OSError, FigfsError) as exc:
+        exc.add_note(f"at step {number}: {operation!r}")
+        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Finally:
+    """The check at the end."""
+
+    async def run(self, mount: Mount) -> None:
+        await mount.check()
+
+
+async def _in_place(function: Callable[..., Any], *args: Any, **_options: Any) -> Any:
+    with trio.CancelScope(shield=True):  # as a thread that cannot be stopped
+        await trio.sleep(DISK_TIME)
+    return function(*args)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    memory = "/dev/shm"  # fsync costs nothing there
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    for exc in group.exceptions:
+        return _first(exc) if isinstance(exc, BaseExceptionGroup) else exc
+    return group
+
+
+def _node_of(world: inprocess.World, handle: Open) -> FileNode:
+    return world.files._handles[handle.number].file.node
+
+
+def _local(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith(".swp")
+
+
+def _names(files: Sequence[tuple[str, bytes]]) -> str:
+    return "; ".join(f"{path} ({len(data)} bytes)" for path, data in files) or "nothing"
+
+
+def _errno(number: int | None) -> str:
+    return "success" if number is None else errno.errorcode.get(number, str(number))

@@ -1,0 +1,274 @@
+"""What programs do on the mount, one frozen record an operation: a failing list can be printed and run again.
+
+Where an operation does not apply (no handle is open), it does nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+
+import trio
+from hypothesis import strategies as st
+from inprocess import TRUNCATE
+from onemount import ARTICLES, Mount, Operation
+
+NAMES = ("a", "b.csv", "c", ".a.Xy12Zq", "b.csv.part", "a~", "tmpab3d_x9z", ".a.swp")
+DIRECTORIES = ARTICLES
+
+
+@dataclasses.dataclass(frozen=True)
+class Create:
+    """``open(O_CREAT | O_EXCL)``."""
+
+    path: str
+    program: int
+
+    async def run(self, mount: Mount) -> None:
+        path = self.path
+        directory = await mount.world.node(mount.path(path.rpartition("/")[0]))
+        name = path.rpartition("/")[2].encode()
+
+        async def create() -> int:
+            return mount.world.fs.create(directory.inode, name, 0o644, self.program)[1]
+
+        exists = path in mount.reference.files
+        number = await mount.expect(errno.EEXIST if exists else None, create)
+        if not exists:
+            mount.opened(number, mount.reference.create(path), self.program, writable=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenFile:
+    path: str
+    program: int
+    write: bool
+    truncate: bool
+
+    async def run(self, mount: Mount) -> None:
+        file = mount.reference.files.get(self.path)
+        node = await mount.expect(
+            errno.ENOENT if file is None else None, lambda: mount.world.node(mount.path(self.path))
+        )
+        if file is None:
+            return
+        truncate = self.write and self.truncate
+        number, _ = mount.world.fs.open(node.inode, TRUNCATE if truncate else int(self.write), self.program)
+        if truncate:
+            file.truncate(0)
+        mount.opened(number, file, self.program, writable=self.write)
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    handle: int
+    offset: int
+    size: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle, writable=True)
+        if handle is not None:
+            data = mount.reference.fresh(self.size)
+            await mount.world.files.write(handle.number, self.offset, data)
+            handle.file.write(self.offset, data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Append:
+    handle: int
+    size: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle, writable=True)
+        if handle is not None:
+            data, offset = mount.reference.fresh(self.size), len(handle.file.data)
+            await mount.world.files.write(handle.number, offset, data)
+            handle.file.write(offset, data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncate:
+    """``ftruncate``."""
+
+    handle: int
+    size: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle, writable=True)
+        if handle is not None:
+            node = mount.world.files._handles[handle.number].file.node
+            await mount.world.files.truncate(node, self.size, handle.number)
+            handle.file.truncate(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class TruncatePath:
+    """``truncate``: no handle, no close."""
+
+    path: str
+    size: int
+
+    async def run(self, mount: Mount) -> None:
+        file = mount.reference.files.get(self.path)
+        if file is not None:
+            node = await mount.world.file(mount.path(self.path))
+            await mount.world.files.truncate(node, self.size, None)
+            file.truncate(self.size)
+            if not file.opened:
+                file.may_be_kept()
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    handle: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle)
+        if handle is not None:
+            await mount.read(handle)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadPath:
+    path: str
+
+    async def run(self, mount: Mount) -> None:
+        file = mount.reference.files.get(self.path)
+        data = await mount.expect(errno.ENOENT if file is None else None, lambda: mount.read_path(self.path))
+        if file is not None:
+            mount.compare(self.path, data, file.data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flush:
+    """``close`` of a duplicate."""
+
+    handle: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle)
+        if handle is not None:
+            await mount.flush(handle, last=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Close:
+    handle: int
+    patience: float
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle)
+        if handle is not None:
+            await mount.close(handle, self.patience)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fsync:
+    handle: int
+
+    async def run(self, mount: Mount) -> None:
+        handle = mount.handle(self.handle)
+        if handle is not None:
+            await mount.world.files.fsync(handle.number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+    """``cp``: create or truncate, write, close."""
+
+    path: str
+    size: int
+    patience: float
+
+    async def run(self, mount: Mount) -> None:
+        if self.path in mount.reference.files:
+            await OpenFile(self.path, 9, True, True).run(mount)
+        else:
+            await Create(self.path, 9).run(mount)
+        await Write(len([h for h in mount.handles if h.writable]) - 1, 0, self.size).run(mount)
+        await mount.close(mount.handles[-1], self.patience)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlink:
+    path: str
+
+    async def run(self, mount: Mount) -> None:
+        there = self.path in mount.reference.files
+        await mount.expect(None if there else errno.ENOENT, lambda: mount.world.unlink(mount.path(self.path)))
+        if there:
+            mount.reference.unlink(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rename:
+    old: str
+    new: str
+    flags: int = 0
+
+    async def run(self, mount: Mount) -> None:
+        files = mount.reference.files
+        expected = None
+        if self.old not in files:
+            expected = errno.ENOENT
+        elif self.old != self.new and self.new in files and self.flags:
+            expected = errno.EEXIST
+        await mount.expect(
+            expected,
+            lambda: mount.world.rename(mount.path(self.old), mount.path(self.new), self.flags),
+        )
+        if expected is None and self.old != self.new:
+            mount.reference.rename(self.old, self.new)
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    directory: str
+
+    async def run(self, mount: Mount) -> None:
+        await mount.compare_listing(self.directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sleep:
+    seconds: float
+
+    async def run(self, mount: Mount) -> None:
+        await trio.sleep(self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """All handles are closed, all is settled: Figshare and the mount are as they must be."""
+
+    async def run(self, mount: Mount) -> None:
+        await mount.check()
+
+
+paths = st.builds(lambda d, n: f"{d}/{n}", st.sampled_from(DIRECTORIES), st.sampled_from(NAMES))
+programs = st.integers(1, 2)
+handles = st.integers(0, 3)
+sizes = st.sampled_from([1, 10, 999, 1000, 1001, 2500])
+offsets = st.sampled_from([0, 1, 500, 1000, 3000])
+patience = st.sampled_from([1e6, 0.0, 0.01, 0.2, 2.0])
+seconds = st.sampled_from([0.0, 0.01, 0.05, 0.2, 1.0, 4.9, 5.1, 30.0, 61.0, 400.0])
+
+operation: st.SearchStrategy[Operation] = st.one_of(
+    st.builds(Save, paths, sizes, patience),
+    st.builds(Create, paths, programs),
+    st.builds(OpenFile, paths, programs, st.booleans(), st.booleans()),
+    st.builds(Write, handles, offsets, sizes),
+    st.builds(Append, handles, sizes),
+    st.builds(Truncate, handles, st.sampled_from([0, 1, 700, 2000])),
+    st.builds(TruncatePath, paths, st.sampled_from([0, 1, 700, 2000])),
+    st.builds(Read, handles),
+    st.builds(ReadPath, paths),
+    st.builds(Flush, handles),
+    st.builds(Close, handles, patience),
+    st.builds(Fsync, handles),
+    st.builds(Unlink, paths),
+    st.builds(Rename, paths, paths, st.sampled_from([0, 0, 1])),
+    st.builds(List, st.sampled_from(DIRECTORIES)),
+    st.builds(Sleep, seconds),
+    st.builds(Check),
+)

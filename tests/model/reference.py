@@ -1,0 +1,123 @@
+"""The plain model of one mount: files in memory, and what a crash may make of each.
+
+It knows nothing of figfs. ``File.data`` is what every handle must read now. What a crash may leave of a file
+is in ``maybe``: (path, content) pairs, one of which must be there afterwards if ``sure``; of ``ghosts`` any
+or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+
+@dataclasses.dataclass(eq=False)
+class File:
+    """An inode: it outlives its name while it is open."""
+
+    path: str | None
+    data: bytes = b""
+    touched: bool = True  #: changed since the last close that ended it; a new file is
+    sure: bool = False  #: a close of it was accepted: it must survive
+    maybe: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)
+    past: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)  #: all that it was closed as
+    version: int = 0  #: counts changes
+    opened: int = 0
+
+    def change(self, data: bytes) -> None:
+        self.data, self.touched = data, True
+        self.version += 1
+
+    def write(self, offset: int, data: bytes) -> None:
+        old = self.data.ljust(offset, b"\0")
+        self.change(old[:offset] + data + old[offset + len(data) :])
+
+    def truncate(self, size: int) -> None:
+        if size != len(self.data):
+            self.change(self.data[:size].ljust(size, b"\0"))
+
+    def may_be_kept(self) -> None:
+        """A close of it has begun."""
+        if self.path is not None:
+            self.maybe.add((self.path, self.data))
+            self.past.add((self.path, self.data))
+
+    def is_kept(self, version: int) -> None:
+        """A close that began at ``version`` was accepted."""
+        self.may_be_kept()
+        self.sure = True
+        if version == self.version and self.path is not None:
+            self.touched = False
+            self.maybe = {(self.path, self.data)}
+
+
+class Reference:
+    """All files of the mount, by path (``article/folder/name``)."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, File] = {}
+        self.ghosts: set[tuple[str, bytes]] = set()
+        self._contents = 0
+
+    def fresh(self, size: int) -> bytes:
+        """Bytes like none before."""
+        self._contents += 1
+        return random.Random(self._contents).randbytes(size)
+
+    def create(self, path: str) -> File:
+        file = self.files[path] = File(path)
+        return file
+
+    def unlink(self, path: str) -> None:
+        file = self.files.pop(path)
+        file.path = None
+        self.ghosts |= file.maybe
+
+    def rename(self, old: str, new: str) -> None:
+        file, victim = self.files.pop(old), self.files.pop(new, None)
+        if victim is not None:
+            victim.path = None
+            if file.sure:
+                self.ghosts |= victim.maybe
+            else:  # the old one stays until there is a new one
+                file.maybe |= victim.maybe
+                file.sure = victim.sure
+            file.past |= victim.past
+        file.path = new
+        self.files[new] = file
+        file.maybe |= {(new, data) for _, data in file.maybe}
+
+    def names(self, directory: str) -> list[str]:
+        return sorted(path.rpartition("/")[2] for path in self.files if path.rpartition("/")[0] == directory)
+
+    def settled(self) -> None:
+        """Figshare has all of it, and nothing else."""
+        self.ghosts.clear()
+        for path, file in self.files.items():
+            file.maybe, file.sure = {(path, file.data)}, True
+            if file.data:
+                file.past = {(path, file.data)}
+
+    # -- after a crash ------------------------------------------------------------
+
+    def explain(self, found: dict[str, bytes]) -> str | None:
+        """What is wrong with ``found``, the files that a crash has left; None if it is as promised."""
+        possible = set(self.ghosts).union(*(file.maybe for file in self.files.values()))
+        for path, data in found.items():
+            if (path, data) not in possible:
+                return f"{path} ({len(data)} bytes) was never so closed there"
+        for path, file in self.files.items():
+            if file.sure and not any(found.get(where) == data for where, data in file.maybe):
+                return f"{path} is lost: it was closed as one of {describe(file.maybe)}"
+        return None
+
+    def become(self, found: dict[str, bytes]) -> None:
+        """Only what is in ``found`` is left."""
+        self.files = {
+            path: File(path, data, touched=False, sure=True, maybe={(path, data)}, past={(path, data)})
+            for path, data in found.items()
+        }
+
+
+def describe(places: set[tuple[str, bytes]]) -> str:
+    return ", ".join(sorted(f"{path} ({len(data)} bytes)" for path, data in places))
