@@ -5,6 +5,7 @@ it.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,21 +17,25 @@ from figfs.deletions import Deletions
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
+from figfs.ledger import Ledger, Rows
 from figfs.lookahead import Lookahead
 from figfs.namespace.attributes import Attributes
 from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
 from figfs.openers import still_open_for_writing
 from figfs.openfiles import OpenFiles
+from figfs.parking import Parking
 from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
 from figfs.storedfiles import StoredFiles
-from figfs.writing.journal import Journal
-from figfs.writing.spool import Spool
+from figfs.writing.journal import Journal, read_journal
+from figfs.writing.spool import Spool, path_of
 from figfs.writing.uploader import Uploader
+
+log = logging.getLogger(__name__)
 
 LONGEST_PATIENCE = 10.0  #: seconds that a program waits for a fresh listing where an older one can be shown
 
@@ -48,6 +53,8 @@ class Parts:
     resumer: Resumer
     uploader: Uploader
     cache: BlockCache
+    ledger: Ledger
+    parking: Parking
     services: tuple[Callable[[], Awaitable[None]], ...]
 
 
@@ -58,6 +65,7 @@ def assemble(
     attributes: Attributes,
     journal: Journal,
     spool_directory: Path,
+    journal_path: Path | None = None,
     nursery: trio.Nursery,
     uid: int,
     gid: int,
@@ -75,6 +83,7 @@ def assemble(
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
     seconds. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
+    ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
     """
     background = client.background()
     limit = account.maximum_file_size
@@ -87,6 +96,7 @@ def assemble(
         patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
     )
     spool = Spool(spool_directory)
+    unclosed = _unclosed(spool, journal)
     uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
     deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
     cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
@@ -161,5 +171,56 @@ def assemble(
         umask=umask,
         now_ns=now_ns,
     )
+
+    async def read_rows() -> Rows:
+        if journal_path is None:
+            return journal.uploads(), journal.deletions()
+        return await trio.to_thread.run_sync(read_journal, journal_path)
+
+    ledger = Ledger(
+        tree=tree,
+        settler=settler,
+        read_rows=read_rows,
+        progress=lambda: getattr(uploader, "progress", {}),
+        spool_directory=spool_directory,
+        unclosed=unclosed,
+    )
+    parking = Parking(
+        client=client,
+        tree=tree,
+        listings=listings,
+        journal=journal,
+        uploader=uploader,
+        resumer=resumer,
+        deletions=deletions,
+        ledger=ledger,
+    )
     services = (deletions.run, settler.run)
-    return Parts(filesystem, tree, listings, files, settler, deletions, resumer, uploader, cache, services)
+    return Parts(
+        filesystem,
+        tree,
+        listings,
+        files,
+        settler,
+        deletions,
+        resumer,
+        uploader,
+        cache,
+        ledger,
+        parking,
+        services,
+    )
+
+
+def _unclosed(spool: Spool, journal: Journal) -> list[Path]:
+    """Never-closed bytes of an earlier mount; the log says that they are there."""
+    rows = journal.uploads()
+    spool.sweep(rows)
+    found = spool.abandoned(rows)
+    for path in found:
+        log.warning(
+            "never closed before the crash: %s; its bytes are in %s ('figfs recover' copies them out)",
+            path_of(path) or "a file",
+            path,
+        )
+    return found

@@ -9,8 +9,6 @@ seconds, the rest stays in the journal.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import logging
 import os
 import re
@@ -28,15 +26,20 @@ import trio
 
 from figfs import kernel
 from figfs.assembly import assemble
+from figfs.commands import Commands
+from figfs.control import Control
 from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations
+from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.settings import Settings
+from figfs.statedirectory import locked, socket_path
+from figfs.terminal import amount, count, visible
 from figfs.writing.journal import Journal, open_journal
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
         with (
-            locked(directory, settings.mountpoint),
+            locked(directory, settings.mountpoint, socket_path(directory)),
             open_attributes(directory / "attributes.db") as attributes,
             _journal(directory) as journal,
         ):
@@ -91,6 +94,7 @@ async def _serve(
             attributes=attributes,
             journal=journal,
             spool_directory=directory / "spool",
+            journal_path=directory / "journal.db",
             nursery=services,
             uid=settings.uid,
             gid=settings.gid,
@@ -105,6 +109,19 @@ async def _serve(
             lookahead=settings.lookahead,
         )
         filesystem = parts.filesystem
+        who = visible(account.email or str(account.id), 200)
+        commands = Commands(
+            mountpoint=settings.mountpoint,
+            state_directory=directory,
+            account=who,
+            read_only=settings.read_only,
+            client=client.background(),
+            tree=parts.tree,
+            ledger=parts.ledger,
+            parking=parts.parking,
+            store=store,
+        )
+        services.start_soon(_kept_running, Control(socket_path(directory), commands.table()).run)
         with trio.move_on_after(WARM_UP_TIMEOUT):
             await parts.listings.warm_up()
         if not settings.read_only:  # then nothing on Figshare is changed; the journal waits
@@ -120,25 +137,24 @@ async def _serve(
         )
         with _mounted(operations, settings):
             kernel.tune(settings.mountpoint)
-            status = f"{settings.mountpoint}: Figshare account {printable(account.email or str(account.id))}"
+            status = f"{settings.mountpoint}: Figshare account {who}"
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
             async with trio.open_nursery() as fuse:
-                fuse.start_soon(_status_lines, status, filesystem)
+                fuse.start_soon(_status_lines, status, parts.ledger)
                 fuse.start_soon(_end_on_signal, fuse)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 fuse.cancel_scope.cancel()
-        notify("STOPPING=1")
+        commands.unmounting = True
         owed = filesystem.owed()
+        waits = f"{_owed_text(owed)}, waiting at most {settings.unmount_timeout:.0f} s" if owed else "done"
+        notify("STOPPING=1", f"STATUS={settings.mountpoint}: unmounted; {waits}")
         if owed:
-            log.info(
-                "unmounted; %d files are owed to Figshare, waiting at most %.0f s",
-                owed,
-                settings.unmount_timeout,
-            )
+            log.info("unmounted; %s", waits)
         left = await filesystem.drain(settings.unmount_timeout)
         if left:
-            log.warning("%d files are not on Figshare yet; the next mount goes on with them", left)
+            log.warning("%s; the next mount goes on with them", _left_text(left))
+            notify(f"STATUS={settings.mountpoint}: unmounted; {_left_text(left)}")
         services.cancel_scope.cancel()
 
 
@@ -194,35 +210,6 @@ async def _block_store(settings: Settings) -> BlockStore | None:
         log.warning("%s; nothing is kept on disk", problem)
         return None
     return store
-
-
-@contextlib.contextmanager
-def locked(directory: Path, mountpoint: Path) -> Iterator[None]:
-    """Hold the state directory. ``ConfigurationError``, naming the other mount, if it is held already."""
-    try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(_held_by(descriptor)) from None
-        text = json.dumps({"pid": os.getpid(), "mountpoint": str(mountpoint)})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _held_by(descriptor: int) -> str:
-    try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
-        where = f"{holder['mountpoint']} (process {holder['pid']})"
-    except (ValueError, KeyError, TypeError):
-        where = "another mount"
-    return f"this account is mounted already at {where}; a second mount needs a --state-dir of its own"
 
 
 @contextlib.contextmanager
@@ -299,20 +286,35 @@ async def _watch_account(client: Client, filesystem: FileSystem) -> None:
             log.warning("quota and use are not known anew: %s", exc)
 
 
-async def _status_lines(status: str, filesystem: FileSystem) -> None:
-    """Tell systemd what is owed, when that changes."""
-    said = 0
+async def _status_lines(status: str, ledger: Ledger) -> None:
+    """Tell systemd what is owed and what is parked, when that changes."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return
+    said = status
     while True:
         await trio.sleep(STATUS_INTERVAL)
-        owed = filesystem.owed()
-        if owed != said:
-            notify(f"STATUS={status}; {owed} files owed to Figshare" if owed else f"STATUS={status}")
-            said = owed
+        try:
+            report = await ledger.report(limit=0)
+        except Exception:
+            log.exception("the status is not known")
+            continue
+        more = []
+        if report["owed"]:
+            more.append(f"{_owed_text(report['owed'])} ({amount(report['bytes'] - report['sent'])})")
+        if report["parked"]:
+            more.append(f"{report['parked']} parked, see 'figfs status'")
+        text = "; ".join([status, *more])
+        if text != said:
+            notify(f"STATUS={text}")
+            said = text
 
 
-def printable(text: str) -> str:
-    """What a server says, fit for a line of a terminal, a log or a notification."""
-    return "".join(character for character in text if character.isprintable())[:200]
+def _owed_text(number: int) -> str:
+    return f"{count(number, 'file')} owed to Figshare"
+
+
+def _left_text(number: int) -> str:
+    return f"{count(number, 'file')} {'is' if number == 1 else 'are'} not on Figshare yet"
 
 
 def notify(*lines: str) -> None:

@@ -16,7 +16,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from figfs.errors import ConfigurationError
@@ -120,13 +120,19 @@ def _clean_if_dead(path: Path, machine: Machine) -> None:
 
 def mounted_type(path: Path, *, machine: Machine | None = None) -> str | None:
     """The type of what is mounted on ``path`` (which has no symbolic links), ``None`` if nothing is."""
-    machine = machine or Machine()
     found = None
+    for place, kind in mounts(machine=machine):
+        if place == str(path):
+            found = kind  # the last one lies on top
+    return found
+
+
+def mounts(*, machine: Machine | None = None) -> Iterator[tuple[str, str]]:
+    """Mount point and type of all that is mounted, those on top of others after them."""
+    machine = machine or Machine()
     for line in machine.mountinfo.read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
-        if _unescape(before.split(" ")[4]) == str(path):
-            found = after.split(" ")[0]  # the last one lies on top
-    return found
+        yield _unescape(before.split(" ")[4]), after.split(" ")[0]
 
 
 def _unescape(field: str) -> str:

@@ -1,0 +1,1 @@
+"""Copying out bytes that Figshare does not have: ``figfs recover``."""

@@ -1,0 +1,119 @@
+"""The state directory of a mount: who holds it, and where its control socket is.
+
+One daemon at a time, told by a lock that dies with it. The lock file says who: process, mount point,
+socket. After a crash it still says so, which tells ``figfs status`` whose journal it finds there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from figfs.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """What the lock file says. Its process may have ended long ago."""
+
+    pid: int
+    mountpoint: str
+    socket: Path | None
+
+
+@contextlib.contextmanager
+def locked(directory: Path, mountpoint: Path, socket: Path | None = None) -> Iterator[None]:
+    """Hold the state directory. ``ConfigurationError``, naming the other mount, if it is held already."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(_held_by(directory)) from None
+        said = {"pid": os.getpid(), "mountpoint": str(mountpoint), "socket": str(socket) if socket else None}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(said).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def borrowed(directory: Path) -> Iterator[None]:
+    """Hold it for a command that changes the journal while nothing is mounted; what the lock file says stays.
+
+    ``ConfigurationError`` if a mount has it.
+    """
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"the mount that has {directory} does not answer") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(directory: Path) -> Holder | None:
+    """Who holds it, or has held it last; None if nobody has, or if that cannot be read."""
+    try:
+        said = json.loads((directory / "lock").read_bytes()[:65536])
+        socket = said.get("socket")
+        return Holder(int(said["pid"]), str(said["mountpoint"]), Path(socket) if socket else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _held_by(directory: Path) -> str:
+    found = holder(directory)
+    where = "another mount" if found is None else f"{found.mountpoint} (process {found.pid})"
+    return f"this account is mounted already at {where}; a second mount needs a --state-dir of its own"
+
+
+# ---- the control socket ----------------------------------------------------------------------------------
+
+
+def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """``$XDG_RUNTIME_DIR/figfs``; None where that is not set, or not a directory of ours alone."""
+    text = environ.get("XDG_RUNTIME_DIR", "")
+    if not text.startswith("/"):
+        return None
+    try:
+        found = os.stat(text)
+    except OSError:
+        return None
+    ours = found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return Path(text) / "figfs" if stat.S_ISDIR(found.st_mode) and ours else None
+
+
+def socket_path(directory: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the control socket of the mount with that state directory belongs."""
+    runtime = runtime_directory(environ)
+    if runtime is None:
+        return directory / "control.sock"
+    name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:16]
+    return runtime / f"{name}.sock"
+
+
+@contextlib.contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """``path`` for ``bind`` and ``connect``, which take 107 bytes at most. Its directory must be there."""
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
