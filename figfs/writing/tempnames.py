@@ -68,6 +68,7 @@ _FILES = [
         (rf"\.(?P<final>.+)\.(?!(?i:{_WORDS}|[0-9]+)\Z)(?![a-z]+[0-9]*\Z)[0-9A-Za-z]{{6}}", Kind.PREDICTED),
         # KIO overwriting; Firefox downloading (then the prediction may be missed)
         (r"(?P<final>.+)\.part", Kind.PREDICTED),
+        (r"(?P<final>.+\.(?i:7z|zip|tar|wim|swm|esd|cab|jar|epub|xpi))\.tmp", Kind.PREDICTED),  # 7z updating
         # GLib: g_file_set_contents
         (rf"(?P<final>.+)\.(?!{_TYPED})[0-9A-Z]{{6}}", Kind.PREDICTED),
         # renamed, but nobody can tell to what

@@ -57,6 +57,10 @@ ROWS: dict[str, tuple[dict[str, TempName], list[str]]] = {
         },
         ["part", ".part", "x.part1.rar", "engine.prt", "a.partial", "..part"],
     ),
+    "7z updating an archive": (
+        {"data.7z.tmp": predicted("data.7z"), "Data.ZIP.tmp": predicted("Data.ZIP")},
+        ["data.tmp", "data.csv.tmp", "7z.tmp", ".zip.tmp"],
+    ),
     "GIO replacing a file": (
         {".goutputstream-A1B2C3": HOLD, ".goutputstream-ABCDEF": HOLD},
         ["goutputstream-A1B2C3", ".goutputstream-a1b2c3", ".goutputstream"],
