@@ -107,6 +107,11 @@ class Client:
     def token(self, token: Token | None) -> None:
         self.wire.token = token
 
+    @property
+    def paced(self) -> bool:
+        """Whether API requests have to wait for their turn."""
+        return self._pacer.paced
+
     def background(self) -> Client:
         """The same client for work that nobody waits for: its API requests go after the interactive ones."""
         other = copy.copy(self)

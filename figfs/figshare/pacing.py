@@ -55,6 +55,10 @@ class Pacer:
     def waiting(self) -> int:
         return len(self._queue)
 
+    @property
+    def paced(self) -> bool:
+        return self._rate > 0
+
     async def acquire(self, priority: Priority = Priority.INTERACTIVE) -> None:
         """Wait until a request may go. More urgent ones first, in order of asking among equals.
 

@@ -5,20 +5,27 @@ file. In this order there is never a moment without a good copy. Every step look
 acts, so that ``store`` may be stopped anywhere, also by a crash, and called again with the same row. What
 Figshare refuses for good is raised; all else is tried again for as long as the caller has patience, with
 longer and longer pauses.
+
+API requests of a file, as a rule: the announcement, a look for its upload URL, the completion, a look whether
+it is available. The looks are shared with other uploads to the same article (``looks.py``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn
 
 import trio
 
 from figfs.errors import (
     REFUSALS,
     BadAnswer,
-    FigfsError,
+    Conflict,
+    Invalid,
     NotFound,
     NotSupported,
     RemoteError,
@@ -28,9 +35,11 @@ from figfs.errors import (
 from figfs.figshare import articles, files, uploads
 from figfs.figshare.client import Client
 from figfs.figshare.records import File, Id, Part
+from figfs.figshare.records import Upload as Session
 from figfs.writing import parts
 from figfs.writing.journal import Journal, State, Upload
-from figfs.writing.spool import read_chunks
+from figfs.writing.looks import Looks
+from figfs.writing.sending import Progress, ReadStored, Sender, TokenGone
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +48,29 @@ LONGEST_PAUSE = 60.0
 ABANDON_TIMEOUT = 10.0  #: seconds for taking back a half-done upload
 ANNOUNCE_TIMEOUT = 60.0  #: seconds, the pacing of requests included
 NEW_RECORD_TIMEOUT = 5.0  #: an upload record is not readable at once after its 201 (quirks U9)
-FIRST_POLL = 0.1  #: seconds after completion before the first look; assembly takes some time (quirks U11)
+FIRST_POLL = 0.1  #: seconds before the first look for what was announced
 LONGEST_POLL = 5.0
+#: Seconds from the completion to ``available`` (quirks U11): what counts as usual at first, and its bounds.
+ASSEMBLY, SHORTEST_ASSEMBLY, LONGEST_ASSEMBLY = 0.1, 0.01, 5.0
+SMALL = 16 << 20  #: bytes of a file whose assembly says what is usual
 ASSEMBLY_TIMEOUT = 300.0  #: how long others wait for the assembly (quirks U11), before it counts as a failure
-SETTLE_TIMEOUT = (
-    10.0  #: with the right MD5, how long to wait for ``available`` too: it may never come (quirks U11)
-)
+#: With the right MD5, how long to wait for ``available`` too: it may never come (quirks U11).
+SETTLE_TIMEOUT = 10.0
+PARTS_AT_ONCE = 4  #: Figshare's own client sends all at once; this is safe (quirks U4)
 MISMATCHES = 3  #: uploads of one file that may arrive damaged before it counts as refused
 
 
+#: Bytes [start, end) of the stored file that is the source of a move.
+ReadSource = Callable[[Upload, int, int], Awaitable[bytes | memoryview]]
+
+
+async def _no_source(upload: Upload, start: int, end: int) -> bytes:
+    raise NotSupported(f"{upload.name}: stored files cannot be moved here")
+
+
 class Uploader:
-    """Uploads for one account. ``files_at_once`` and ``parts_at_once`` bound what is in flight over all of
-    them.
+    """Uploads for one account. ``files_at_once`` (until they are completed) and ``parts_at_once`` bound what
+    is in flight over all of them. ``read_source`` gives the bytes of moves, which have no local copy.
     """
 
     def __init__(
@@ -60,7 +80,8 @@ class Uploader:
         journal: Journal,
         spool_directory: Path,
         files_at_once: int = 8,
-        parts_at_once: int = 4,
+        parts_at_once: int = PARTS_AT_ONCE,
+        read_source: ReadSource = _no_source,
     ) -> None:
         self._client = client
         self._journal = journal
@@ -69,9 +90,14 @@ class Uploader:
         self.on_stored: Callable[[File, Path], None] = lambda stored, path: None
         self._claimed: set[Id] = set()  #: files that uploads have announced: theirs, not another's
         self._files = trio.CapacityLimiter(files_at_once)
-        self._parts = trio.CapacityLimiter(
-            parts_at_once
-        )  # Figshare's own client sends all at once; 4 is safe (U4)
+        self._sender = Sender(client, parts_at_once)
+        self._looks = Looks(client)
+        self._read_source = read_source
+        self._usual_assembly = ASSEMBLY
+        self._single_part = 0  #: bytes of the largest file that Figshare wanted in one part
+        self._progress: dict[int, Progress] = {}
+        #: By row, of what is carried out now.
+        self.progress: Mapping[int, Progress] = MappingProxyType(self._progress)
 
     async def store(self, upload: Upload, announced: Callable[[Id], None]) -> File:
         """Upload, and return the stored file, verified.
@@ -80,14 +106,27 @@ class Uploader:
         Raises one of ``errors.REFUSALS``. Cancelled, it leaves what is there for the next call, or for
         ``take_back``.
         """
+        progress = self._progress[upload.row] = Progress(0, upload.size, trio.current_time())
+        try:
+            return await self._store_until_done(upload, announced, progress)
+        finally:
+            del self._progress[upload.row]
+
+    async def _store_until_done(
+        self, upload: Upload, announced: Callable[[Id], None], progress: Progress
+    ) -> File:
         pause, damaged = FIRST_PAUSE, 0
         while True:
+            came_so_far = progress.sent
             try:
                 async with self._files:
-                    stored = await self._store_once(upload, announced)
+                    file_id = await self._send_once(upload, announced, progress)
+                progress.phase = "verifying"
+                stored = await self._verify(upload, file_id)
                 if upload.state is not State.STORED:
                     self._journal.advance(upload, State.STORED)
-                self.on_stored(stored, self.spool_path(upload))
+                if upload.spool_name:
+                    self.on_stored(stored, self.spool_path(upload))
                 return stored
             except VerificationFailed:
                 damaged += 1
@@ -99,6 +138,8 @@ class Uploader:
             except RemoteError as exc:
                 reason = str(exc)
                 upload.look_first = True
+            if progress.sent > came_so_far:
+                pause = FIRST_PAUSE
             log.warning(
                 "upload of %s to article %s: %s; again in %.0f s",
                 upload.name,
@@ -106,12 +147,13 @@ class Uploader:
                 reason,
                 pause,
             )
+            progress.phase = "pausing"
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def finish(self, upload: Upload, is_read: Callable[[Id], bool]) -> set[Id]:
-        """Delete what ``upload`` replaces, then its row. (``drop_spool`` comes after: bytes outlive their
-        row.)
+    async def delete_replaced(self, upload: Upload, is_read: Callable[[Id], bool]) -> set[Id]:
+        """Delete what ``upload``, which is stored, replaces. The row stays: ``done`` comes next, in one
+        transaction with the rows of what this returns.
 
         Returns the files that are to be deleted later: those that ``is_read`` says somebody is reading, and
         those whose deletion met trouble. The new file is stored and verified, so nothing is lost either way.
@@ -125,9 +167,18 @@ class Uploader:
                 await self.delete(article_id, file_id)
             except RemoteError:
                 later.add(file_id)
+        return later
+
+    def done(self, upload: Upload) -> None:
+        """Nothing is owed of it any more: its row goes (then ``drop_spool``: bytes outlive their row)."""
         if upload.file_id is not None:
             self._claimed.discard(upload.file_id)
         self._journal.remove(upload)
+
+    async def finish(self, upload: Upload, is_read: Callable[[Id], bool]) -> set[Id]:
+        """``delete_replaced``, then ``done``."""
+        later = await self.delete_replaced(upload, is_read)
+        self.done(upload)
         return later
 
     def drop_spool(self, upload: Upload) -> None:
@@ -154,26 +205,27 @@ class Uploader:
         """Delete what Figshare has of an unfinished upload; the row stays. Returns what could not be deleted.
 
         Runs to its end, or its deadline, though the caller is cancelled: a half-done file must not stay
-        behind.
+        behind. ``upload.look_first`` is still set after that where it could not be found out whether
+        Figshare has something.
         """
-        file_id = upload.file_id
-        if file_id is None:
-            return None
-        done = False
+        file_id, done = upload.file_id, False
         with trio.move_on_after(ABANDON_TIMEOUT, shield=True):
             try:
+                if file_id is None and upload.look_first:
+                    file_id = await self._find_announced(upload)
+                    upload.look_first = False
+                if file_id is None:
+                    return None
                 await self.delete(upload.article_id, file_id)
                 done = True
             except RemoteError as exc:
-                log.warning("the unfinished file %s is not deleted yet: %s", file_id, exc)
+                log.warning("the unfinished file of %s is not deleted yet: %s", upload.name, exc)
         self._set_file_id(upload, None)
         return None if done else file_id
 
     def forget(self, upload: Upload) -> None:
         """Nobody wants this upload any more: row and bytes go."""
-        if upload.file_id is not None:
-            self._claimed.discard(upload.file_id)
-        self._journal.remove(upload)
+        self.done(upload)
         self.drop_spool(upload)
 
     def spool_path(self, upload: Upload) -> Path:
@@ -184,7 +236,9 @@ class Uploader:
         """Keep the bytes of what Figshare refuses, with the reason, until a person decides."""
         self._journal.advance(upload, State.PARKED, reason=reason)
 
-    async def _store_once(self, upload: Upload, announced: Callable[[Id], None]) -> File:
+    async def _send_once(self, upload: Upload, announced: Callable[[Id], None], progress: Progress) -> Id:
+        """Make Figshare have all parts, and complete; returns the file's id."""
+        progress.phase = "announcing"
         if upload.look_first and upload.file_id is None:
             found = await self._find_announced(upload)
             if found is not None:
@@ -192,14 +246,17 @@ class Uploader:
                 announced(found)
             upload.look_first = False
         file = await self._announced(upload)
+        is_new = file is None
         if file is None:
             file = await self._announce(upload, announced)
+        progress.phase = "sending"
         if file.upload_url:
-            await self._send(upload, file)
+            await self._send(upload, file, progress, is_new=is_new)
         elif not upload.sent and file.computed_md5.lower() != upload.md5:
             # Never taken for stored: not a byte was sent.
             raise NotSupported(f"the server gives no upload URL for file {file.id}")
-        return await self._verify(upload, file.id)
+        progress.sent = upload.size
+        return file.id
 
     async def _announced(self, upload: Upload) -> File | None:
         """The file that an earlier try has announced, if Figshare still knows it."""
@@ -253,7 +310,7 @@ class Uploader:
         while True:
             late = trio.current_time() > give_up
             try:
-                file = await files.get_file(self._client, upload.article_id, file_id)
+                file = await self._looks.file(upload.article_id, file_id)
                 if file.upload_url or late:
                     return file
             except NotFound:
@@ -285,8 +342,25 @@ class Uploader:
         unclaimed = [file_id for file_id in here if file_id not in self._claimed]
         return unclaimed[-1] if unclaimed else None
 
-    async def _send(self, upload: Upload, file: File) -> None:
+    async def _send(self, upload: Upload, file: File, progress: Progress, *, is_new: bool) -> None:
         """PUT the parts that are not there yet, several at once, and complete."""
+        session = None
+        if not is_new or upload.size > self._single_part:
+            session = await self._session(upload, file)
+            todo = parts.remaining(session.parts)
+        else:
+            todo = [Part(part_no=1, start_offset=0, end_offset=upload.size - 1)]
+        if session is None or session.status != "COMPLETED":
+            await self._put_parts(upload, file, todo, progress)
+        if upload.state is State.ANNOUNCED:
+            self._journal.advance(upload, State.SENT)
+        try:
+            await files.complete(self._client, upload.article_id, file.id)
+        except (Conflict, Invalid) as refused:
+            await self._complete_again(upload, file, progress, refused)
+
+    async def _session(self, upload: Upload, file: File) -> Session:
+        """What the uploader says about the parts of ``file``, if they make up the file."""
         try:
             session = await uploads.get_upload(self._client, file.upload_url)
         except NotFound:
@@ -301,65 +375,86 @@ class Uploader:
                 )
             except ValueError as exc:
                 await self._start_anew(upload, f"its parts do not make up the file: {exc}")
-            await self._put_parts(upload, file.upload_url, parts.remaining(session.parts))
-        if upload.state is State.ANNOUNCED:
-            self._journal.advance(upload, State.SENT)
-        await files.complete(self._client, upload.article_id, file.id)
+            if len(session.parts) == 1 and session.parts[0].part_no == 1:
+                self._single_part = max(self._single_part, upload.size)
+        return session
 
-    async def _start_anew(self, upload: Upload, reason: str) -> None:
+    async def _complete_again(
+        self, upload: Upload, file: File, progress: Progress, refused: Conflict | Invalid
+    ) -> None:
+        """The completion was refused: send what is missing. Where nothing is, or where that does not help,
+        the upload counts as damaged.
+        """
+        session = await self._session(upload, file)
+        if session.status == "COMPLETED":
+            return
+        missing = parts.remaining(session.parts)
+        if missing:
+            await self._put_parts(upload, file, missing, progress)
+            try:
+                await files.complete(self._client, upload.article_id, file.id)
+                return
+            except (Conflict, Invalid) as again:
+                refused = again
+        await self._try_to_delete(upload, file.id)
+        self._set_file_id(upload, None)
+        raise VerificationFailed(f"Figshare does not complete {upload.name}: {refused}") from refused
+
+    async def _start_anew(self, upload: Upload, reason: str) -> NoReturn:
         """Give up this announcement; the next try makes another. Always raises ``BadAnswer``."""
         if upload.file_id is not None:
             await self._try_to_delete(upload, upload.file_id)
         self._set_file_id(upload, None)
         raise BadAnswer(f"upload of {upload.name} must start anew: {reason}")
 
-    async def _put_parts(self, upload: Upload, upload_url: str, todo: list[Part]) -> None:
-        failure: list[Exception] = []
-        path = self.spool_path(upload)
-
-        async def put(part: Part, nursery: trio.Nursery) -> None:
-            def body() -> AsyncIterator[bytes]:
-                return read_chunks(path, part.start_offset, part.end_offset + 1)
-
-            try:
-                async with self._parts:
-                    await uploads.put_part(self._client, upload_url, part, body)
-            except (FigfsError, OSError) as exc:
-                failure.append(exc)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for part in todo:
-                nursery.start_soon(put, part, nursery)
-        if failure:
-            if isinstance(failure[0], NotFound):  # the upload token has gone meanwhile
-                await self._start_anew(upload, str(failure[0]))
-            raise failure[0]
+    async def _put_parts(self, upload: Upload, file: File, todo: list[Part], progress: Progress) -> None:
+        source: Path | ReadStored = partial(self._read_source, upload)
+        if upload.spool_name:
+            source = self.spool_path(upload)
+        progress.sent = upload.size - sum(part.size for part in todo)
+        try:
+            await self._sender.send(file.upload_url, todo, source, progress)
+        except TokenGone as exc:
+            await self._start_anew(upload, str(exc))
 
     async def _verify(self, upload: Upload, file_id: Id) -> File:
         """Wait until Figshare holds the file and says so; compare the MD5. A damaged one is deleted."""
-        pause, began = FIRST_POLL, trio.current_time()
+        began, pause, looks = trio.current_time(), self._usual_assembly, 0
         while True:
             await trio.sleep(pause)
-            pause = min(4 * pause, LONGEST_POLL)  # each look is one of the few requests that Figshare grants
+            looks += 1
+            # Each look is one of the few requests that Figshare grants.
+            pause = min(FIRST_POLL * 4 ** (looks - 1), LONGEST_POLL)
             try:
-                file = await files.get_file(self._client, upload.article_id, file_id)
+                file = await self._looks.file(upload.article_id, file_id)
             except NotFound:
                 self._set_file_id(upload, None)
                 raise BadAnswer(f"file {file_id} vanished while it was assembled") from None
             computed = file.computed_md5.lower()
             waited = trio.current_time() - began
             if computed and computed != upload.md5:
-                await self._try_to_delete(upload, file_id)
-                self._set_file_id(upload, None)
-                raise VerificationFailed(f"Figshare holds {computed} of {upload.name}, {upload.md5} was sent")
+                await self._refuse_damaged(upload, file_id, f"holds {computed}, {upload.md5} was sent")
             if file.status == "available" or (not file.status and (computed or upload.sent)):
                 if file.size != upload.size:
-                    raise VerificationFailed(
-                        f"Figshare holds {file.size} bytes of {upload.name}, {upload.size} were sent"
+                    await self._refuse_damaged(
+                        upload, file_id, f"holds {file.size} bytes, {upload.size} were sent"
                     )
+                self._note_assembly(upload.size, waited, looks)
                 return file
             if computed and waited > SETTLE_TIMEOUT:
                 return file
             if waited > ASSEMBLY_TIMEOUT:
                 raise BadAnswer(f"{upload.name} is {file.status!r} for {waited:.0f} s since its completion")
+
+    async def _refuse_damaged(self, upload: Upload, file_id: Id, why: str) -> NoReturn:
+        await self._try_to_delete(upload, file_id)
+        self._set_file_id(upload, None)
+        raise VerificationFailed(f"of {upload.name} Figshare {why}")
+
+    def _note_assembly(self, size: int, waited: float, looks: int) -> None:
+        """Learn when to look for the next file: a look too early is a request for nothing, one too late is
+        waited for by a program in ``close()``.
+        """
+        if size <= SMALL:
+            usual = self._usual_assembly * 0.95 if looks == 1 else waited
+            self._usual_assembly = min(max(usual, SHORTEST_ASSEMBLY), LONGEST_ASSEMBLY)
