@@ -12,8 +12,10 @@ from pathlib import Path
 
 import trio
 
+from figfs import openers
 from figfs.containers import Containers
 from figfs.deletions import Deletions
+from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
@@ -22,9 +24,9 @@ from figfs.lookahead import Lookahead
 from figfs.namespace.attributes import Attributes
 from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
-from figfs.openers import still_open_for_writing
 from figfs.openfiles import OpenFiles
 from figfs.parking import Parking
+from figfs.quota import Quota
 from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
 from figfs.renaming import Renaming
@@ -33,7 +35,7 @@ from figfs.settling import Settler
 from figfs.storedfiles import StoredFiles
 from figfs.writing.journal import Journal, read_journal
 from figfs.writing.spool import Spool, path_of
-from figfs.writing.uploader import Uploader
+from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,10 @@ def assemble(
     memory: int = MEMORY,
     verify: str = "end",
     lookahead: bool = True,
-    still_open: Callable[[int, int], bool] = still_open_for_writing,
+    parts_at_once: int = PARTS_AT_ONCE,
+    still_open: Callable[[int, int], bool] = openers.still_open_for_writing,
+    is_killed: Callable[[int], bool] = openers.is_killed,
+    pending_signal: Callable[[int], bool] = openers.pending_signal,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
@@ -97,21 +102,37 @@ def assemble(
     )
     spool = Spool(spool_directory)
     unclosed = _unclosed(spool, journal)
-    uploader = Uploader(client=background, journal=journal, spool_directory=spool_directory)
-    deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
     cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
     stored_files = StoredFiles(client=client, cache=cache, verify=verify)
+    uploader = Uploader(
+        client=background,
+        journal=journal,
+        spool_directory=spool_directory,
+        parts_at_once=parts_at_once,
+        read_source=stored_files.read_source,
+    )
     uploader.on_stored = stored_files.adopt
+    deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
     ahead = Lookahead(stored_files=stored_files, listings=listings, enabled=lookahead)
+    # Would-be cycles: the quota counts what the settler and the resumer have, which come later.
+    quota = Quota(
+        account=account,
+        ask=lambda: get_account(client),
+        files=lambda: settler.files(),
+        resumed=lambda: resumer.uploads(),
+    )
     files = OpenFiles(
         tree=tree,
         stored_files=stored_files,
         lookahead=ahead,
         spool=spool,
         deletions=deletions,
+        quota=quota,
         close_timeout=close_timeout,
         maximum_file_size=limit if limit is not None and limit > 0 else None,
         still_open=still_open,
+        is_killed=is_killed,
+        pending_signal=pending_signal,
         now_ns=now_ns,
     )
     settler = Settler(
@@ -165,7 +186,7 @@ def assemble(
         lookahead=ahead,
         resumer=resumer,
         dir_timeout=dir_timeout,
-        account=account,
+        quota=quota,
         uid=uid,
         gid=gid,
         umask=umask,

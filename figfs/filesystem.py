@@ -27,6 +27,7 @@ from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
+from figfs.quota import Quota
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
@@ -52,7 +53,6 @@ class FileSystem:
 
     Args:
         dir_timeout: seconds for which a listing, and so what the kernel keeps of it, is fresh.
-        account: as Figshare told at the start; replaced by ``set_account``.
         uid, gid: owner of everything.
         umask: taken from 0666 and 0777 where no program has set a mode.
         now_ns: wall clock.
@@ -71,7 +71,7 @@ class FileSystem:
         stored_files: StoredFiles,
         lookahead: Lookahead,
         dir_timeout: float,
-        account: Account,
+        quota: Quota,
         uid: int,
         gid: int,
         umask: int,
@@ -87,7 +87,7 @@ class FileSystem:
         self._stored_files = stored_files
         self._lookahead = lookahead
         self._dir_timeout = dir_timeout
-        self._account = account
+        self._quota = quota
         self._uid = uid
         self._gid = gid
         self._umask = umask
@@ -179,15 +179,16 @@ class FileSystem:
 
     def set_account(self, account: Account) -> None:
         """Newer figures of quota and use."""
-        self._account = account
+        self._quota.heard(account)
 
     def statfs(self) -> Space:
-        """Quota and use of the account, as last heard."""
-        quota, used = self._account.quota, self._account.used_quota
-        if used is None:
-            used = (self._account.used_quota_private or 0) + (self._account.used_quota_public or 0)
-        total = min(quota, LARGEST_QUOTA) if quota is not None and quota > 0 else UNKNOWN_QUOTA
-        free = max(0, total - used)
+        """Quota and use of the account, as last heard; what is owed and being written counts as used."""
+        total, room = self._quota.total, self._quota.room()
+        if total is None or room is None:
+            total = UNKNOWN_QUOTA
+            room = total - self._quota.used
+        total = min(total, LARGEST_QUOTA)
+        free = min(max(0, room), total)
         return Space(BLOCK_SIZE, total // BLOCK_SIZE, free // BLOCK_SIZE, self._tree.statistics()["nodes"])
 
     # -- looking ------------------------------------------------------------
@@ -346,6 +347,7 @@ class FileSystem:
             self._renaming.unlink(target)
         self._renaming.adopt(node, container, name)
         self._tree.attach(node, container, name)
+        self.files.renamed(node)
         self._renaming.renamed(node)
 
     # -- after the programs ------------------------------------------------------------

@@ -48,8 +48,16 @@ class LocalFile:
     journaled: trio.Event = dataclasses.field(default_factory=trio.Event)
     #: Sticky until the file is opened anew.
     error: Exception | None = None
-    #: What ``upload`` sends is not to be stored: take it back.
-    aborted: bool = False
+    #: A close was answered for bytes in ``spool`` or ``upload`` that Figshare does not have.
+    accepted: bool = False
+    #: Bytes of the account's room that are counted for what is in ``spool`` (``quota.py``).
+    charged: int = 0
+    #: Trio's clock: when the grace of the move that ``upload`` stands for is over.
+    due: float = 0.0
+    #: Rows that nobody wants any more; settling takes back what Figshare has of them.
+    dropped: list[Upload] = dataclasses.field(default_factory=list)
+    #: What this file was renamed over while it was being written: their rows are void once it has one.
+    superseded: list[LocalFile] = dataclasses.field(default_factory=list)
     #: Upload it though its name is a temporary one.
     hold_is_over: bool = False
     #: One copy of a sealed spool file, not two.

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import trio
 
+from figfs import openers
 from figfs.deletions import Deletions
 from figfs.errors import BadAnswer
 from figfs.figshare.records import File
@@ -24,6 +25,7 @@ from figfs.localfiles import LocalFile
 from figfs.lookahead import Lookahead
 from figfs.namespace.nodes import Container, FileNode, new_pending_key
 from figfs.namespace.tree import Tree
+from figfs.quota import Quota
 from figfs.reading.reader import Reader
 from figfs.settling import Settler
 from figfs.storedfiles import StoredFiles
@@ -31,9 +33,10 @@ from figfs.writing.spool import Spool, SpoolFile
 
 log = logging.getLogger(__name__)
 
-#: FLUSH requests that wait at the same time; more queue. Far below the workers of ``pyfuse3.main`` (fuse.py),
-#: so that the rest of the mount answers while uploads are waited for.
-WAITING_FLUSHES = 64
+#: FLUSH requests that wait for uploads at the same time. Each holds one of the workers of ``pyfuse3.main``
+#: (fuse.py), which are for the rest of the mount as well: more than these wait for the journal only.
+WAITING_FLUSHES = 192
+SIGNAL_INTERVAL = 0.25  #: seconds between looks at the signals of a program that waits in ``close()``
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -41,11 +44,13 @@ class Handle:
     """One open file description. Without local bytes, it reads the version of when it was opened."""
 
     file: LocalFile
-    pid: int
+    pid: int  #: of the thread that opened it; of its process once it has written
     stored: File | None = None
     reader: Reader | None = None
     wrote: bool = False
     local: bool = False  #: it has read or written bytes that Figshare does not have
+    made: bool = False  #: the file was created by it
+    killed: bool = False  #: at the last close of one of its descriptors, its opener was being killed
 
 
 class OpenFiles:
@@ -55,6 +60,8 @@ class OpenFiles:
         close_timeout: seconds that ``flush`` waits for an upload once its bytes are safe here.
         maximum_file_size: bytes, or None if the account does not tell.
         still_open: whether a process holds another descriptor of an inode for writing.
+        is_killed: whether a process is being ended by a signal.
+        pending_signal: whether a signal that is to end a process waits for the system call that it is in.
         now_ns: wall clock, for the times of what is written.
     """
 
@@ -66,9 +73,12 @@ class OpenFiles:
         lookahead: Lookahead,
         spool: Spool,
         deletions: Deletions,
+        quota: Quota,
         close_timeout: float,
         maximum_file_size: int | None,
-        still_open: Callable[[int, int], bool],
+        still_open: Callable[[int, int], bool] = openers.still_open_for_writing,
+        is_killed: Callable[[int], bool] = openers.is_killed,
+        pending_signal: Callable[[int], bool] = openers.pending_signal,
         now_ns: Callable[[], int],
     ) -> None:
         self._tree = tree
@@ -76,13 +86,16 @@ class OpenFiles:
         self._lookahead = lookahead
         self._spool = spool
         self._deletions = deletions
+        self._quota = quota
         self._close_timeout = close_timeout
         self._maximum_file_size = maximum_file_size
         self._still_open = still_open
+        self._is_killed = is_killed
+        self._pending_signal = pending_signal
         self._now_ns = now_ns
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
-        self._waiting = trio.CapacityLimiter(WAITING_FLUSHES)
+        self._waiting = 0  # FLUSH requests
         self._settler: Settler | None = None
 
     @property
@@ -99,7 +112,7 @@ class OpenFiles:
 
     def create(self, parent: Container, name: str, pid: int) -> tuple[FileNode, int]:
         """A new, empty, pending file, and a handle of it. Nothing is asked of Figshare."""
-        spool = self._spool.create()
+        spool = self._spool.create(f"{parent.path().rstrip('/')}/{name}")
         node = self._tree.make(new_pending_key())
         assert isinstance(node, FileNode)
         node.local_size = 0
@@ -108,7 +121,9 @@ class OpenFiles:
         node.changed_at = math.inf  # Figshare does not know it yet
         file = self.settler.local(node)
         file.spool = spool
-        return node, self._new_handle(file, pid)
+        number = self._new_handle(file, pid)
+        self._handles[number].made = True
+        return node, number
 
     def open(self, node: FileNode, flags: int, pid: int) -> int:
         """A handle of an existing file."""
@@ -127,8 +142,10 @@ class OpenFiles:
 
     @staticmethod
     def _note_written(handle: Handle) -> None:
-        handle.file.writers += not handle.wrote
-        handle.wrote = True
+        if not handle.wrote:
+            handle.wrote = True
+            handle.file.writers += 1
+            handle.pid = openers.process_of(handle.pid)
 
     def _new_handle(self, file: LocalFile, pid: int) -> int:
         number = next(self._numbers)
@@ -144,7 +161,7 @@ class OpenFiles:
 
     def release(self, number: int) -> None:
         """The last reference to a handle is gone. What is dirty still (mmap, children that wrote on) is
-        settled now.
+        settled now; what a killed program leaves is dropped, unless somebody else writes it, too.
         """
         handle = self._handles.pop(number)
         file = handle.file
@@ -155,11 +172,23 @@ class OpenFiles:
         if file.error is not None:
             if file.dirty and not file.handles:
                 self.settler.discard(file)
+        elif handle.killed and not file.writers and self._is_unfinished(handle):
+            log.info("%s: its writer was killed, so it is not uploaded", file.node.path())
+            self.settler.discard(file)
         elif file.dirty and (not file.handles or (handle.wrote and not file.writers)):
             self.settler.settle(file, closed=True)
+            file.accepted = True  # nobody can be told of a refusal any more
         elif file.node.local_size == 0 and not file.handles:
             self.settler.settle(file, closed=True)  # an empty file is kept, by its name
         self.settler.tidy(file)
+
+    @staticmethod
+    def _is_unfinished(handle: Handle) -> bool:
+        """Whether ``handle`` leaves a part of something, and no close was answered for what that replaces."""
+        file = handle.file
+        if handle.made and file.node.local_size == 0:
+            return not file.accepted
+        return file.dirty and _can_be_given_up(file)
 
     # -- reading ------------------------------------------------------------
 
@@ -191,7 +220,7 @@ class OpenFiles:
         file = handle.file
         self._raise_sticky(file)
         try:
-            self._check_size(offset + len(data))
+            await self._check_size(file, offset + len(data))
             spool = await self._writable(file)
             written = spool.write(offset, data)
         except OSError as exc:
@@ -207,7 +236,8 @@ class OpenFiles:
         """Set the size. Without a handle there is no close to wait for, so the change is settled at once."""
         file = self.settler.local(node)
         self._raise_sticky(file)
-        self._check_size(size)
+        if size:
+            await self._check_size(file, size)
         if size != node.size:
             if size == 0:
                 self._start_over(file)
@@ -221,11 +251,19 @@ class OpenFiles:
             self.settler.settle(file, closed=True)
         self.settler.tidy(file)
 
-    def _check_size(self, size: int) -> None:
+    async def _check_size(self, file: LocalFile, size: int) -> None:
+        """``OSError``: EFBIG, EDQUOT, if ``file`` may not have ``size`` bytes."""
         if self._maximum_file_size is not None and size > self._maximum_file_size:
             raise OSError(
                 errno.EFBIG, f"larger than this account's files may be ({self._maximum_file_size} bytes)"
             )
+        self._begin_change(file)
+        await self._quota.charge(file, size)
+
+    @staticmethod
+    def _begin_change(file: LocalFile) -> None:
+        if file.node.local_size is None:  # so far all is Figshare's
+            file.charged, file.accepted = 0, False
 
     @staticmethod
     def _raise_sticky(file: LocalFile) -> None:
@@ -243,11 +281,12 @@ class OpenFiles:
 
     def _start_over(self, file: LocalFile) -> None:
         """Empty the file. The stored version stays on Figshare until the new content is there."""
+        self._begin_change(file)
         if file.spool is not None and not file.sealed:
             file.spool.truncate(0)
         else:
             file.retire(delete=False)  # it is its upload's from now on
-            file.spool = self._spool.create()
+            file.spool = self._spool.create(file.node.path())
         assert file.spool is not None
         self._changed(file, file.spool)
 
@@ -261,7 +300,7 @@ class OpenFiles:
                 source = file.spool
                 if source is None or not file.sealed:
                     continue
-                fresh = self._spool.create()
+                fresh = self._spool.create(file.node.path())
                 try:
                     await fresh.copy_from(source)
                 except BaseException:
@@ -280,13 +319,13 @@ class OpenFiles:
         """
         stored = node.stored
         if stored is None:  # an empty file from an earlier mount
-            return self._spool.create()
+            return self._spool.create(node.path())
         reader = self._stored_files.reader(stored.file)
 
         async def read_base(start: int, end: int) -> bytes | memoryview:
             return await reader.read(start, end - start)
 
-        return self._spool.create(base_size=stored.file.size, read_base=read_base)
+        return self._spool.create(node.path(), base_size=stored.file.size, read_base=read_base)
 
     # -- close, fsync ------------------------------------------------------------
 
@@ -294,23 +333,50 @@ class OpenFiles:
         """A ``close()``. The last one of a handle that has written waits for the upload.
 
         Returns once Figshare has the file, or, past ``close_timeout``, once it is in the journal and on its
-        way. Raises what Figshare refused it with, again and again until the file is opened anew.
+        way. Raises what Figshare refused it with, again and again until the file is opened anew. Of a program
+        that is killed it returns at once, and ``release`` drops what was written. A signal that comes while
+        it waits, and is to end the program, ends the wait with EIO, and the upload.
         """
         handle = self._handles[number]
         file = handle.file
-        if not handle.wrote and file.error is None:
+        if not (handle.wrote or handle.made or file.error is not None):
+            return
+        handle.killed = self._is_killed(handle.pid)
+        if handle.killed or not (handle.wrote or file.error is not None):
             return
         self._raise_sticky_and_drop(file)
         if not file.dirty and file.settling is None:
             return
         if self._still_open(handle.pid, file.node.inode):
             return
-        async with self._waiting:
+        self._waiting += 1
+        try:
             settled = self.settler.settle(file, closed=True)
-            await file.journaled.wait()
-            with trio.move_on_after(self._close_timeout):
-                await settled.wait()
+            await self._wait(handle, file.journaled)
+            if self._waiting <= WAITING_FLUSHES:
+                with trio.move_on_after(self._close_timeout):
+                    await self._wait(handle, settled)
+        finally:
+            self._waiting -= 1
         self._raise_sticky(file)
+        if file.node.local_size is not None:
+            file.accepted = True
+
+    async def _wait(self, handle: Handle, event: trio.Event) -> None:
+        """Wait for ``event``, in the name of a program that no signal reaches meanwhile (programs.md §7.4).
+
+        ``OSError(EIO)`` if a signal is to end it: never EINTR, which GIO takes for success.
+        """
+        while not event.is_set():
+            with trio.move_on_after(SIGNAL_INTERVAL):
+                await event.wait()
+            if event.is_set() or not self._pending_signal(handle.pid):
+                continue
+            file = handle.file
+            log.info("%s: its writer was interrupted while it was uploaded", file.node.path())
+            if file.writers <= handle.wrote and _can_be_given_up(file):
+                self.settler.abort(file)
+            raise OSError(errno.EIO, "interrupted by a signal")
 
     def _raise_sticky_and_drop(self, file: LocalFile) -> None:
         """After a failed write, what was written is given up at the first close."""
@@ -332,8 +398,21 @@ class OpenFiles:
         stale, node.kernel_is_stale = node.kernel_is_stale, False
         return not stale
 
+    def renamed(self, node: FileNode) -> None:
+        """``node`` has a new name: who finds its bytes after a crash is to know it."""
+        file = self.settler.known(node)
+        if file is not None and file.spool is not None:
+            file.spool.name(node.path())
+
     def check(self, node: FileNode) -> None:
         """Raise the file's remembered error, so that no program renames half a file over a good one."""
         file = self.settler.known(node)
         if file is not None:
             self._raise_sticky(file)
+
+
+def _can_be_given_up(file: LocalFile) -> bool:
+    """Whether that costs nothing for which a ``close()`` has been answered: what has is in a row of its own,
+    or there is nothing of the kind.
+    """
+    return not file.accepted or (file.dirty and file.upload is not None)

@@ -73,6 +73,10 @@ class Resumer:
         """How many are not done yet."""
         return len(self._running)
 
+    def uploads(self) -> list[Upload]:
+        """Those that are not done yet, and are not files that can be seen."""
+        return [job.upload for job in self._running.values() if job.file is None and not job.stored]
+
     def start(self) -> None:
         """Take up all rows that are owed, in the services nursery; say in the log what is parked."""
         newest: dict[Place, Upload] = {}

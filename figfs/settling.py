@@ -99,6 +99,7 @@ class Settler:
         node.changed_at = math.inf  # Figshare does not have it there yet
         file = self.local(node)
         file.spool, file.sealed, file.upload, file.free = spool, True, upload, free
+        file.accepted = True
         return file
 
     def tidy(self, file: LocalFile) -> None:
@@ -352,6 +353,7 @@ class Settler:
             )
         )
         file.sealed = True
+        spool.journaled()
         self.on_journaled(wanted)
         return True
 
@@ -430,6 +432,8 @@ class Settler:
         """
         if file.dirty:  # not in the journal yet
             self.discard(file)
+            if file.upload is not None:  # of an earlier close: it may have been stopped
+                self.settle(file)
         elif file.upload is not None:
             for file_id in file.upload.replaces:
                 self._tree.unhide(Key(Kind.FILE, file_id))
