@@ -15,6 +15,7 @@ from onemount import ARTICLES, Mount, Operation
 
 NAMES = ("a", "b.csv", "c", ".a.Xy12Zq", "b.csv.part", "a~", "tmpab3d_x9z", ".a.swp")
 DIRECTORIES = ARTICLES
+LENGTH = 40  #: of a list, before it is shrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,3 +273,8 @@ operation: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Sleep, seconds),
     st.builds(Check),
 )
+
+#: Lists that are long, and shrink to short ones: None is no operation.
+operation_lists: st.SearchStrategy[list[Operation]] = st.lists(
+    st.none() | operation, min_size=LENGTH, max_size=LENGTH
+).map(lambda steps: [step for step in steps if step is not None])
