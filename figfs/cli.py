@@ -21,7 +21,7 @@ from typing import Any
 import click
 import platformdirs
 
-from figfs import __version__, background, cachecli, logs, mountpoint, options
+from figfs import __version__, background, cachecli, logs, mountpoint, options, statuscli
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import DEFAULT_API, Settings, check_token, token_file
 
@@ -374,6 +374,11 @@ for command in (
     cachecli.warm_command,
     cachecli.pin_command,
     cachecli.unpin_command,
+    statuscli.status_command,
+    statuscli.wait_command,
+    statuscli.retry_command,
+    statuscli.discard_command,
+    statuscli.recover_command,
 ):
     cli.add_command(command)
 

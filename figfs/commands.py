@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -94,10 +95,11 @@ class Commands:
         return None
 
     async def _wait(self, request: Request, send: Send) -> None:
-        """A line for each change, the last when nothing is owed below ``under``; with what is parked
-        there.
+        """A line for each change, the last when nothing is owed below ``under``, with what is parked there;
+        or a line that says ``late``, after ``timeout`` seconds.
         """
-        under, said = self._under(request), None
+        under, said, timeout = self._under(request), None, request.get("timeout")
+        deadline = trio.current_time() + (timeout if isinstance(timeout, int | float) else math.inf)
         while True:
             began = time.perf_counter()
             report = await self._ledger.report(under)
@@ -107,10 +109,14 @@ class Commands:
                 entries = [*report["uploads"], *report["deletions"]]
                 await send({"owed": 0, "parked": entries})  # all that are left are parked
                 return
-            if now != said:
+            late = trio.current_time() >= deadline
+            if now != said or late:
                 said = now
-                await send({key: report[key] for key in ("owed", "bytes", "sent")})
-            await trio.sleep(max(WAIT_PAUSE, WAIT_SHARE * took))
+                await send({key: report[key] for key in ("owed", "bytes", "sent")} | {"late": late})
+            if late:
+                return
+            with trio.move_on_at(deadline):
+                await trio.sleep(max(WAIT_PAUSE, WAIT_SHARE * took))
 
     async def _retry(self, request: Request, send: Send) -> None:
         """``rows``: numbers; ``replace``: also where something newer bears the name."""

@@ -215,7 +215,6 @@ def upload_entry(
     now: float,
     going: OnTheWay | None = None,
     clock: float = 0.0,
-    spool_directory: Path | None = None,
 ) -> dict[str, Any]:
     """``rate``: bytes a second since the uploader took it up, None while nothing is sent."""
     sent = rate = None
@@ -289,15 +288,17 @@ def figures(
 
 
 def offline_report(
-    rows: Rows, spool_directory: Path, unclosed: Iterable[Path], now: float | None = None
+    rows: Rows, spool_directory: Path, unclosed: Iterable[Path], *, under: str = ""
 ) -> dict[str, Any]:
     """The same, from what lies on disk."""
-    now = time.time() if now is None else now
+    now = time.time()
     uploads, deletions = rows
+    entries = [upload_entry(row, path_without_tree(spool_directory, row), now=now) for row in uploads]
+    gone = [deletion_entry(row, path_without_tree(spool_directory, row), now=now) for row in deletions]
     return figures(
-        [upload_entry(row, path_without_tree(spool_directory, row), now=now) for row in uploads],
-        [deletion_entry(row, path_without_tree(spool_directory, row), now=now) for row in deletions],
-        [unclosed_entry(found) for found in look_at_unclosed(unclosed)],
+        [entry for entry in entries if is_below(entry["path"], under)],
+        [entry for entry in gone if is_below(entry["path"], under)],
+        [unclosed_entry(found) for found in look_at_unclosed(unclosed) if is_below(found.path or "?", under)],
     ) | {"writing": 0, "held": 0, "local_only": 0}
 
 
