@@ -107,6 +107,7 @@ async def _serve(
             memory=settings.memory,
             verify=settings.verify,
             lookahead=settings.lookahead,
+            parts_at_once=settings.parts,
         )
         filesystem = parts.filesystem
         who = visible(account.email or str(account.id), 200)

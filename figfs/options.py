@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from figfs.errors import ConfigurationError
-from figfs.settings import DEFAULT_API, Settings, config_dir, find_token
+from figfs.settings import DEFAULT_API, MOST_PARTS, Settings, config_dir, find_token
 
 LOG_LEVELS = ("error", "warning", "info", "debug")
 VERIFY = ("end", "open", "background")
@@ -41,7 +41,8 @@ def _switch(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
-def _seconds(text: str) -> float:
+def read_time(text: str) -> float:
+    """Seconds, from a text such as ``20``, ``20s`` or ``2m``. ``ValueError`` with what is wrong with it."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", text)
     if match is None:
         raise ValueError(f"{text!r} is not a time such as 20, 20s or 2m")
@@ -52,7 +53,7 @@ def _seconds(text: str) -> float:
 
 
 def _deadline(text: str) -> float:
-    seconds = _seconds(text)
+    seconds = read_time(text)
     if seconds < 1:
         raise ValueError(f"{text!r} is less than a second: no request would ever finish")
     return seconds
@@ -87,6 +88,12 @@ def _rate(text: str) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", text) is None:
         raise ValueError(f"{text!r} is not a number of requests a second (0: no pacing)")
     return float(text)
+
+
+def _parts(text: str) -> int:
+    if re.fullmatch(r"\d{1,2}", text) is None or not 1 <= int(text) <= MOST_PARTS:
+        raise ValueError(f"{text!r} is not a number from 1 to {MOST_PARTS}")
+    return int(text)
 
 
 def _path(text: str) -> Path:
@@ -202,18 +209,19 @@ OPTIONS: tuple[Option, ...] = (
         "verify",
     ),
     Option("lookahead", _switch, "Fetch what a walk through a directory will read next.", field="lookahead"),
+    Option("parts", _parts, f"Parts of uploads sent at once, 1 to {MOST_PARTS}.", "N", "parts"),
     Option("api-rate", _rate, "API requests a second, sustained; 0: no pacing.", "N", "api_rate"),
     Option(
         "close-timeout",
-        _seconds,
+        read_time,
         "How long close() waits for the upload; 0: not at all.",
         "TIME",
         "close_timeout",
     ),
-    Option("dir-timeout", _seconds, "How long a listing is taken as fresh.", "TIME", "dir_timeout"),
+    Option("dir-timeout", read_time, "How long a listing is taken as fresh.", "TIME", "dir_timeout"),
     Option("op-timeout", _deadline, "Deadline of every other operation.", "TIME", "op_timeout"),
-    Option("unmount-timeout", _seconds, "How long an unmount waits for uploads.", "TIME", "unmount_timeout"),
-    Option("grace", _seconds, "How long a delete or rename can still be undone.", "TIME", "grace"),
+    Option("unmount-timeout", read_time, "How long an unmount waits for uploads.", "TIME", "unmount_timeout"),
+    Option("grace", read_time, "How long a delete or rename can still be undone.", "TIME", "grace"),
     Option("ro", _switch, "Read-only: nothing on Figshare is changed.", field="read_only"),
     Option("allow-other", _switch, "Let other users of this machine in.", field="allow_other"),
     Option("uid", _owner, "Owner of all files: number or name.", "USER", "uid"),

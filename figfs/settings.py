@@ -16,6 +16,7 @@ import platformdirs
 from figfs.errors import ConfigurationError
 
 DEFAULT_API = "https://api.figshare.com/v2"
+MOST_PARTS = 16  #: of uploads at once; from about 32 on Figshare says "too many" (quirks U4)
 
 
 class Token:
@@ -60,6 +61,7 @@ class Settings:
     memory: int = 128 << 20  #: blocks in memory, of all open files together
     verify: str = "end"  #: when the MD5 of a file is checked: one of ``options.VERIFY``
     lookahead: bool = True  #: fetch what a walk through a directory will ask for next
+    parts: int = 4  #: parts of uploads on their way at once, over all files; at most ``MOST_PARTS``
     api_rate: float = 1.0  #: API requests a second, sustained; 0: no pacing
     api_burst: int = 30  #: API requests that may go at once after a pause
     close_timeout: float = 20.0  #: how long close() waits for the upload; 0: not at all

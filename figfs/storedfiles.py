@@ -9,12 +9,18 @@ import urllib.parse
 from functools import partial
 from pathlib import Path
 
-from figfs.figshare import downloads
+import cachetools
+
+from figfs.errors import Changed
+from figfs.figshare import downloads, files
 from figfs.figshare.client import Client
-from figfs.figshare.records import File
+from figfs.figshare.records import File, Id
 from figfs.reading.blockcache import BlockCache
 from figfs.reading.reader import Reader
 from figfs.reading.segments import Source
+from figfs.writing.journal import Upload
+
+MOVES = 32  #: stretches of stored files that uploads read from at the same time
 
 
 class StoredFiles:
@@ -25,6 +31,10 @@ class StoredFiles:
         self._client = client
         self._verify = verify
         self._host = urllib.parse.urlsplit(client.api).netloc
+        self._moved: cachetools.LRUCache[Id, File] = cachetools.LRUCache(MOVES)
+        #: By the file and the offset at which each goes on: parts are read side by side, each from its start
+        #: on, and read-ahead is of one stretch.
+        self._stretches: cachetools.LRUCache[tuple[Id, int], Reader] = cachetools.LRUCache(MOVES)
 
     def source(self, file: File) -> Source:
         """The content of a stored file.
@@ -54,6 +64,26 @@ class StoredFiles:
         source = self.source(file)
         if source.md5:
             self.cache.adopt(source.key, source.size, path)
+
+    async def read_source(self, upload: Upload, start: int, end: int) -> bytes | memoryview:
+        """Bytes [start, end) of the stored file that ``upload``, a move, is to become.
+
+        Raises ``NotFound`` if it is gone, ``Changed`` if its size or MD5 is not the row's, and what
+        ``Reader.read`` raises.
+        """
+        source, article_id = upload.source, upload.source_article
+        if source is None or article_id is None:
+            raise ValueError(f"row {upload.row} is no move")
+        file = self._moved.get(source)
+        if file is None:
+            file = self._moved[source] = await files.get_file(self._client, article_id, source)
+        if file.size != upload.size or _md5(file.computed_md5) != upload.md5:
+            del self._moved[source]
+            raise Changed(f"{upload.name}: what was to be moved here has another content by now")
+        reader = self._stretches.pop((source, start), None) or self.reader(file)
+        data = await reader.read(start, end - start)
+        self._stretches[source, end] = reader
+        return data
 
     def attributes(self, file: File) -> dict[str, str]:
         """What is known of the content, as extended attributes without their prefix. No request."""

@@ -13,9 +13,9 @@ from figfs.errors import Changed, NotFound, RemoteError
 from figfs.figshare import uploads
 from figfs.figshare.client import Client
 from figfs.figshare.records import Part
+from figfs.settings import MOST_PARTS
 
 CHUNK = 1 << 20  #: bytes asked of a stored file at once
-MOST_PARTS_AT_ONCE = 16  #: over all uploads; from about 32 on Figshare says "too many" (quirks U4)
 ENOUGH_FAILURES = 3  #: parts that failed one after the other, none having come through: the rest waits
 
 #: Bytes [start, end) of a stored file.
@@ -47,7 +47,7 @@ class Sender:
         self._client = client
         # Each upload asks for no more places than there are, so that a small file comes between the parts of
         # a large one.
-        self._at_once = min(at_once, MOST_PARTS_AT_ONCE)
+        self._at_once = min(at_once, MOST_PARTS)
         self._places = trio.CapacityLimiter(self._at_once)
 
     async def send(
