@@ -14,6 +14,7 @@ import logging
 import math
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import trio
 
@@ -92,6 +93,7 @@ class FileSystem:
         self._gid = gid
         self._umask = umask
         self._now_ns = now_ns
+        self.state_directory: Path | None = None  #: told by the root, for commands that are given a path
         self._directories: dict[int, list[DirectoryEntry]] = {}
         self._next_directory = 1
 
@@ -153,6 +155,8 @@ class FileSystem:
         store = self._stored_files.cache.store
         if store is not None:
             found["cache"] = str(store.directory)
+        if node is self._tree.root and self.state_directory is not None:
+            found["state-dir"] = str(self.state_directory)
         return {f"{XATTR_PREFIX}{name}": value for name, value in found.items()}
 
     def node(self, inode: int) -> Node:

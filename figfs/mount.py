@@ -110,6 +110,7 @@ async def _serve(
             parts_at_once=settings.parts,
         )
         filesystem = parts.filesystem
+        filesystem.state_directory = directory
         who = visible(account.email or str(account.id), 200)
         commands = Commands(
             mountpoint=settings.mountpoint,
