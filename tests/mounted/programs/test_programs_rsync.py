@@ -159,6 +159,7 @@ def test_rsync_inplace_of_a_change_in_the_middle(article: Article, tmp_path: Pat
     run("rsync", "-a", f"{source}/", article.path)
     changed = OLD + b"changed" + NEW[7:]
     (source / "f").write_bytes(changed)
+    os.utime(source / "f", (1_600_000_000, 1_600_000_000))  # rsync compares whole seconds
     run("rsync", "-a", "--inplace", "--no-whole-file", f"{source}/", article.path)
     article.will_hold({"f": changed})
     assert article.uploads() == 2
@@ -218,7 +219,17 @@ def test_rsync_delay_updates_over(article: Article, tree: Path, needs: Needs) ->
     assert not list(article.path.rglob(".~tmp~"))
 
 
-@pytest.mark.parametrize("options", [["--partial"], ["--partial-dir=.rsync-partial"], []])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--partial"],
+        pytest.param(
+            ["--partial-dir=.rsync-partial"], marks=pytest.mark.xfail(strict=True, reason="bugs4 E2")
+        ),
+        [],
+    ],
+    ids=" ".join,
+)
 def test_rsync_interrupted(article: Article, tmp_path: Path, options: list[str], needs: Needs) -> None:
     """Ctrl-C in the middle, then once more: the whole file, once; nothing else is left of the first try.
 
