@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_REQUEST = 1 << 20  #: bytes; a request names paths at most
 CLIENTS = 16  #: answered at the same time; more are told to come back
+BACKLOG = 128  #: connections that the kernel takes before it is asked
 REQUEST_TIMEOUT = 5.0  #: seconds in which a client has to say what it wants
 SEND_TIMEOUT = 10.0  #: seconds in which it has to take a line
 ACCEPT_PAUSE = 1.0  #: seconds after ``accept`` failed: descriptors may have run out
@@ -171,7 +172,7 @@ def listening(path: Path) -> Iterator[trio.socket.SocketType]:
         with short_address(making) as address:
             listener.bind(address)
         making.chmod(0o600)
-        listener.listen(CLIENTS)
+        listener.listen(BACKLOG)
         os.replace(making, path)
         listener.setblocking(False)
         with trio.socket.from_stdlib_socket(listener) as asynchronous:

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,7 @@ def ask(path: Path, request: Mapping[str, object], patience: float) -> Iterator[
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(patience)
         try:
-            with short_address(path) as address:
-                connection.connect(address)
+            _connect(connection, path, patience)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 while line := lines.readline(LONGEST_LINE):
@@ -80,6 +80,21 @@ def ask(path: Path, request: Mapping[str, object], patience: float) -> Iterator[
         except (OSError, ValueError, AttributeError) as exc:
             raise NoAnswer(f"the mount does not answer: {exc}") from exc
         raise NoAnswer("the mount has ended")
+
+
+def _connect(connection: socket.socket, path: Path, patience: float) -> None:
+    """A Unix socket with a timeout does not wait for its turn by itself: EAGAIN, when too many do."""
+    deadline = time.monotonic() + patience
+    with short_address(path) as address:
+        while True:
+            try:
+                connection.connect(address)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+                time.sleep(0.05)
+            else:
+                return
 
 
 # ---- which -----------------------------------------------------------------------------------------------
