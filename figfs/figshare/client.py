@@ -268,15 +268,18 @@ async def open_client(
     for name in ("httpx", "httpcore"):
         library = logging.getLogger(name)
         library.setLevel(max(library.level, logging.WARNING))
+    own = Transport() if transport is None else None
+    proxied = proxies.mounts() if own is not None else {}
     async with httpx.AsyncClient(
         headers={"User-Agent": user_agent or USER_AGENT},
         timeout=httpx.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
         follow_redirects=False,
-        transport=transport or Transport(),
+        transport=transport or own,
         # A proxy from the environment is for the world outside; and would see the token in clear text.
-        mounts=None if transport else proxies.mounts() | {f"all://{host}": None for host in LOOPBACK},
+        mounts=None if transport else proxied | {f"all://{host}": None for host in LOOPBACK},
     ) as http:
-        yield Client(Wire(http, api=api, token=token), Pacer(rate, burst))
+        direct = None if proxied else own
+        yield Client(Wire(http, api=api, token=token, direct=direct), Pacer(rate, burst))
 
 
 def segment(id_: Id) -> str:

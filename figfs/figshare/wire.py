@@ -60,7 +60,17 @@ class Failed(Exception):
 class Wire:
     """The connections of a client, and what went over them."""
 
-    def __init__(self, http: httpx.AsyncClient, *, api: str, token: Token | None) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        api: str,
+        token: Token | None,
+        direct: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """``direct``: the transport that ``http`` would use for every GET (no proxies), to be asked without
+        httpx's client in between: its cookies, redirects and merging cost 0.2 of 0.55 ms a request.
+        """
         self.api = api  #: the API's base URL, without a slash at the end
         self.requests = 0
         self.api_requests = 0  #: of these, the paced ones
@@ -69,6 +79,7 @@ class Wire:
         self.bytes_up = 0
         self.in_flight = 0
         self._http = http
+        self._direct = direct
         self._reach: cachetools.LRUCache[object, Reach] = cachetools.LRUCache(64)
         self.token = token
 
@@ -113,6 +124,7 @@ class Wire:
         """
         self.ensure_reach(url, what=what)
         reach = self._reach_of(url)
+        direct = self._direct if method == "GET" and not params else None
         # No await since ``ensure_reach``: only one request at a time is the probe.
         probe = reach.start(trio.current_time())
         self.requests += 1
@@ -120,9 +132,14 @@ class Wire:
         started = trio.current_time()
         try:
             with _translated(what):
-                request = self._http.build_request(
-                    method, url, params=params, headers=dict(headers or {}), content=content
-                )
+                if direct is None:
+                    request = self._http.build_request(
+                        method, url, params=params, headers=dict(headers or {}), content=content
+                    )
+                else:
+                    timeout = {"timeout": self._http.timeout.as_dict()}
+                    request = httpx.Request(method, url, headers=self._http.headers, extensions=timeout)
+                    request.headers.update(headers or {})
                 request.extensions["new_connection"] = new_connection
                 if probe:
                     request.extensions["timeout"]["connect"] = PROBE_TIMEOUT
@@ -137,7 +154,11 @@ class Wire:
                 if authorized and self.token is not None and origin(url) == origin(self.api):
                     request.headers["Authorization"] = f"token {self.token.reveal()}"
                 with trio.move_on_after(head_timeout) as scope:
-                    response = await self._http.send(request, stream=True, follow_redirects=False)
+                    if direct is None:
+                        response = await self._http.send(request, stream=True, follow_redirects=False)
+                    else:
+                        response = await direct.handle_async_request(request)
+                        response.request = request
                 if scope.cancelled_caught:
                     raise Failed(Failure.LOST, TooSlow(f"{what}: no answer within {head_timeout:.0f} s"))
                 reach.answered()

@@ -569,18 +569,19 @@ class BlockCache:
     async def _write(self, store: BlockStore, segment: Segment) -> None:
         """Put a complete segment on disk, unless it has given way before its turn."""
         content = segment.content
+        marked = False
+
+        def write() -> bool:
+            store.write(content.key, content.size, segment.start, segment.view[: segment.filled])
+            # The last of them, most often all of a small file: two more hops between threads cost more.
+            return content.unwritten == 1 and _mark_if_good(store, content)
+
         try:
             async with self._writers:
                 if segment.kept:
                     segment.pins += 1
                     try:
-                        await trio.to_thread.run_sync(
-                            store.write,
-                            content.key,
-                            content.size,
-                            segment.start,
-                            segment.view[: segment.filled],
-                        )
+                        marked = await trio.to_thread.run_sync(write)
                         segment.on_disk = True
                     finally:
                         segment.pins -= 1
@@ -592,7 +593,7 @@ class BlockCache:
             self._memory.unwritten -= segment.filled
             content.changed()
             self._memory.changed()
-            if content.verdict is Verdict.GOOD:
+            if content.verdict is Verdict.GOOD and not marked:
                 self._mark(content)
 
     def _mark(self, content: Content) -> None:
@@ -603,12 +604,8 @@ class BlockCache:
             self._nursery.start_soon(self._mark_on_disk, self.store, content)
 
     async def _mark_on_disk(self, store: BlockStore, content: Content) -> None:
-        def mark() -> None:
-            if not store.missing(content.key, content.size) and content.verdict is Verdict.GOOD:
-                store.mark_verified(content.key)
-
         try:
-            await trio.to_thread.run_sync(mark)
+            await trio.to_thread.run_sync(_mark_if_good, store, content)
         except Exception:  # a bug in here must not end the mount
             log.exception("marking of %s", content.key)
         finally:
@@ -707,6 +704,15 @@ def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:
         if len(piece) != min(STREAM_CELL, size - start):
             return
         store.write(key, size, start, piece)
+
+
+def _mark_if_good(store: BlockStore, content: Content) -> bool:
+    """In a thread. The caller counts in ``unwritten``, so nothing of it is dropped meanwhile."""
+    if content.verdict is not Verdict.GOOD:
+        return False
+    if not store.missing(content.key, content.size) and content.verdict is Verdict.GOOD:
+        store.mark_verified(content.key)
+    return True
 
 
 def _mark_if_whole(store: BlockStore, key: str, size: int) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import hashlib
 from collections.abc import Awaitable, Callable
+from mmap import mmap
 from typing import Protocol
 
 import trio
@@ -102,7 +103,7 @@ class Segment:
         self.is_prefetch = is_prefetch  #: nobody has asked for it yet
         self.stream: Stream | None = None  #: what fills it, if not a task of its own
         self.phase = Phase.PREPARING
-        self.buffer = bytearray()
+        self.buffer: bytearray | mmap = bytearray()
         self.view = memoryview(b"")  #: the range's bytes in the buffer, once there is room for it
         self.room = 0  #: bytes it takes of the cache's memory; 0: it has no buffer
         self.filled = 0

@@ -95,8 +95,9 @@ def test_a_look_costs_little(make_mount: MakeMount, needs: Callable[..., None], 
     [path] = seeded(mount, [64 * MIB])
     mount.sandbox.clear_requests()
     shell(f'{script} "$1" > /dev/null', path)
-    # file(1) of 2022 and later reads 7 MiB of either end by itself, whatever it finds there.
-    assert fetched(mount) < (2 * MIB if script != "file" else 14 * MIB * 3 // 2)
+    # file(1) of 2022 and later reads 7 MiB of either end by itself, whatever it finds there; what is fetched
+    # ahead of a run is at most what was read of it.
+    assert fetched(mount) <= (2 * MIB if script != "file" else 2 * 14 * MIB)
 
 
 @pytest.mark.parametrize("sniff", [4096, 16384, 32768])
