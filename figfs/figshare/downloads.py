@@ -259,7 +259,10 @@ class _Download:
             raise
 
     async def _redirected(self, url: str, response: httpx.Response) -> str:
-        target: str = urllib.parse.urljoin(url, response.headers.get("location", ""))
+        try:
+            target: str = urllib.parse.urljoin(url, response.headers.get("location", ""))
+        except ValueError as exc:
+            raise self._bad(f"a redirect to no URL ({exc})") from None
         problem = _refused_target(self._client, target)
         if problem is not None:
             raise self._bad(problem)
