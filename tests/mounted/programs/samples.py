@@ -7,8 +7,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from processes import content
+from processes import Mount, content
 
+MakeMount = Callable[..., Mount]
 Needs = Callable[..., None]
 
 OLD = content("old", 30_000)

@@ -9,19 +9,17 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from processes import (
     Article,
-    Mount,
     children,
     errno_of,
     run,
     stored,
 )
-from samples import NEW, OLD, Leftovers, Needs
+from samples import NEW, OLD, Leftovers, MakeMount, Needs
 from terminal import Terminal
 
 TEXT = b"first line\nsecond line\n"
@@ -121,9 +119,7 @@ def test_ex_script(article: Article) -> None:
 
 
 @needs_vim
-def test_vim_with_a_kept_backup(
-    article: Article, leftovers: Leftovers, make_mount: Callable[..., Mount]
-) -> None:
+def test_vim_with_a_kept_backup(article: Article, leftovers: Leftovers, make_mount: MakeMount) -> None:
     """``set backup``: the old version stays as ``f~``; both are on Figshare when the mount has ended."""
     mount = make_mount("--grace", "1")
     directory = mount.articles / "Kept backups"
