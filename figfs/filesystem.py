@@ -109,6 +109,7 @@ class FileSystem:
             mode = node.file_type | (0o777 if isinstance(node, Container) else 0o666) & ~self._umask
         mtime = node.mtime_ns if node.mtime_ns is not None else node.remote_time_ns
         size = 0 if isinstance(node, Container) else node.size
+        valid_for = self._valid_for(node)
         return Attributes(
             inode=node.inode,
             mode=mode,
@@ -121,14 +122,15 @@ class FileSystem:
             atime_ns=node.atime_ns if node.atime_ns is not None else mtime,
             mtime_ns=mtime,
             ctime_ns=max(node.ctime_ns or 0, mtime),
-            valid_for=self._valid_for(node),
+            valid_for=valid_for,
+            name_valid_for=0.0 if _may_be_dropped(node) else valid_for,
         )
 
     def _valid_for(self, node: Node) -> float:
         """Seconds for which the kernel may answer for ``node`` by itself.
 
         What Figshare has and nobody here is changing: as long as its listing is fresh, for it would be
-        answered from that listing anyway. Else ``SHORT``: a name may go when its upload is refused.
+        answered from that listing anyway. Else ``SHORT``.
         """
         parent = node.parent
         if parent is None or node.changed_at == math.inf:
@@ -365,6 +367,15 @@ class FileSystem:
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
         return self._settler.owed() + self._resumer.owed()
+
+
+def _may_be_dropped(node: Node) -> bool:
+    """Whether its upload may be refused, and the name be gone, or show another size and time, with that.
+
+    If the kernel answered for it any longer, an ``rsync -a`` right after a ``cp -p`` that has failed would
+    take the file for done (programs.md §5).
+    """
+    return isinstance(node, FileNode) and (node.local_size is not None or node.changed_at == math.inf)
 
 
 def describe(exc: BaseException) -> str:

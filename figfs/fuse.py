@@ -7,6 +7,7 @@ exception but ``FUSEError`` that leaves a handler ends the mount for everyone.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -267,7 +268,16 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def flush(self, fh: int) -> None:
-        await self._fs.files.flush(fh)
+        try:
+            await self._fs.files.flush(fh)
+        except (OSError, FigfsError):
+            # The file may be as Figshare has it again. Size and time of what was refused must not be believed
+            # for another moment: "cp -p" has failed, and an "rsync -a" after it is to see that. This notice
+            # takes no lock in the kernel, so it may be given in a handler (fs/fuse/inode.c,
+            # fuse_reverse_inval_inode).
+            with contextlib.suppress(OSError):  # the kernel does not know the inode any more
+                pyfuse3.invalidate_inode(self._fs.files.inode_of(fh), attr_only=True)
+            raise
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -286,7 +296,8 @@ def entry_attributes(attributes: Attributes) -> pyfuse3.EntryAttributes:
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = attributes.inode
     entry.generation = 0
-    entry.entry_timeout = entry.attr_timeout = attributes.valid_for
+    entry.entry_timeout = attributes.name_valid_for
+    entry.attr_timeout = attributes.valid_for
     entry.st_mode = attributes.mode
     entry.st_nlink = attributes.nlink
     entry.st_uid = attributes.uid

@@ -140,6 +140,10 @@ class OpenFiles:
             self._note_written(self._handles[number])
         return number
 
+    def inode_of(self, number: int) -> int:
+        """The inode number of an open handle's file."""
+        return self._handles[number].file.node.inode
+
     @staticmethod
     def _note_written(handle: Handle) -> None:
         if not handle.wrote:

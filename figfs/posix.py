@@ -23,6 +23,7 @@ class Attributes:
     mtime_ns: int
     ctime_ns: int
     valid_for: float  #: seconds for which the kernel need not ask again
+    name_valid_for: float  #: the same for what the name stands for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
