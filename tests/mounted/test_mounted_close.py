@@ -373,7 +373,8 @@ def test_errors_are_sticky(make_mount: MakeMount, request: pytest.FixtureRequest
         assert errno_of(partial(os.rename, path, article / "other")) == errno.EFBIG
         assert errno_of(partial(os.close, descriptor)) == errno.EFBIG
         article.shows({"old": OLD})
-    article.put({"new": NEW[:1000]})
+    (article / "new").write_bytes(NEW[:1000])
+    article.holds({"new": NEW[:1000], "old": OLD})
 
 
 #: Copies ``$1`` into the article ``$2``; exit code; whether it keeps what it could not copy.
@@ -395,7 +396,7 @@ def small(make_mount: MakeMount, request: pytest.FixtureRequest) -> Callable[...
 
     def make(quota: int, *, known: bool) -> Article:
         mount = make_mount("--grace", "0.2", start=False)
-        mount.claim(REFUSED)
+        mount.claim(REFUSED, r"WARNING figfs\.fuse: .*\(EDQUOT\)")
         if known:
             mount.sandbox.change_settings(quota=quota)
         article = new_article(mount.start(), title_of(request))
@@ -430,6 +431,21 @@ def test_quota_of_an_overwritten_file(small: Callable[..., Article], file: Path,
     assert "Disk quota exceeded" in done.stderr
     article.shows({"file.bin": OLD})
     article.holds({"file.bin": OLD})
+
+
+@pytest.mark.parametrize("name", ["file.bin", "new.bin"])
+def test_rsync_after_a_copy_that_failed(
+    small: Callable[..., Article], file: Path, needs: Needs, name: str
+) -> None:
+    """``cp -p`` has set size and time before its close failed: nobody takes the file for done, not even for
+    the second in which the kernel might answer by itself.
+    """
+    needs("rsync")
+    article = small(150_000, known=False)
+    article.put({"file.bin": OLD})
+    run("cp", "-p", file, article / name, code=1)
+    run("rsync", "-a", file, article / name, code=11)
+    article.shows({"file.bin": OLD})
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["write", "close"])
@@ -489,7 +505,7 @@ def test_disk_full(
     mount = make_mount("--close-timeout", "0", start=False)
     mount.state = tiny_disk / "state"
     article = new_article(mount.start(), title_of(request))
-    article.sandbox.set_faults([{"role": "upload", "method": "PUT", "action": "hang", "times": 1}])
+    article.sandbox.set_faults([{"role": "upload", "method": "PUT", "action": "hang", "seconds": 4}])
     (article / "accepted").write_bytes(NEW)
     (tmp_path / "big").write_bytes(content("big", 8 << 20))
     for _ in range(2):
