@@ -19,7 +19,7 @@ from processes import (
     run,
     stored,
 )
-from samples import NEW, OLD, Leftovers, MakeMount, Needs
+from samples import NEW, OLD, MakeMount, Needs
 from terminal import Terminal
 
 TEXT = b"first line\nsecond line\n"
@@ -119,7 +119,7 @@ def test_ex_script(article: Article) -> None:
 
 
 @needs_vim
-def test_vim_with_a_kept_backup(article: Article, leftovers: Leftovers, make_mount: MakeMount) -> None:
+def test_vim_with_a_kept_backup(make_mount: MakeMount) -> None:
     """``set backup``: the old version stays as ``f~``; both are on Figshare when the mount has ended."""
     mount = make_mount("--grace", "1")
     directory = mount.articles / "Kept backups"
