@@ -21,7 +21,7 @@ from typing import Any
 import click
 import platformdirs
 
-from figfs import __version__, background, cachecli, logs, mountpoint, options, statuscli
+from figfs import __version__, background, cachecli, logs, mountpoint, options, parkingcli, statuscli
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import DEFAULT_API, Settings, check_token, token_file
 
@@ -301,11 +301,13 @@ def umount_command(*, place: Path, lazy: bool, dead: bool, state_dir: str | None
     mountpoint.unmount(place, lazy=lazy, only_dead=dead)
     if not lazy and not dead:
         usual = platformdirs.user_state_path("figfs").glob("*/")
-        mountpoint.wait_for_daemon(
+        directory = mountpoint.wait_for_daemon(
             place,
             state_dirs=[choices["state-dir"].value] if "state-dir" in choices else usual,
             on_wait=lambda: print("figfs: uploads go on; Ctrl-C does not stop them", file=sys.stderr),
         )
+        for line in statuscli.left_behind(directory) if directory is not None else []:
+            print(f"figfs: {line}", file=sys.stderr)
     return 0
 
 
@@ -376,9 +378,9 @@ for command in (
     cachecli.unpin_command,
     statuscli.status_command,
     statuscli.wait_command,
-    statuscli.retry_command,
-    statuscli.discard_command,
-    statuscli.recover_command,
+    parkingcli.retry_command,
+    parkingcli.discard_command,
+    parkingcli.recover_command,
 ):
     cli.add_command(command)
 

@@ -162,11 +162,11 @@ def unmount(
     _take_away(path, lazy=lazy or is_dead(path), machine=machine)
 
 
-def wait_for_daemon(path: Path, *, state_dirs: Iterable[Path], on_wait: Callable[[], None]) -> None:
+def wait_for_daemon(path: Path, *, state_dirs: Iterable[Path], on_wait: Callable[[], None]) -> Path | None:
     """Return when the daemon that served ``path`` has let go of its state directory, one of ``state_dirs``:
     its uploads are done or left in the journal, and another mount may begin. ``on_wait`` is called once if
-    that takes more than a second. Returns at once if none of the directories is that daemon's, or may be
-    looked at.
+    that takes more than a second. Returns that directory; None, at once, if none of them is that daemon's,
+    or may be looked at.
     """
     path = Path(os.path.realpath(path))
     for directory in state_dirs:
@@ -176,6 +176,8 @@ def wait_for_daemon(path: Path, *, state_dirs: Iterable[Path], on_wait: Callable
         ):
             if json.load(lock)["mountpoint"] == str(path):
                 _wait_for_lock(lock.fileno(), on_wait)
+                return directory
+    return None
 
 
 def _wait_for_lock(descriptor: int, on_wait: Callable[[], None]) -> None:

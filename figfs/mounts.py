@@ -6,13 +6,14 @@ mount that does not answer must not hang in it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Found:
 
     def ask(
         self, command: str, *, patience: float = PATIENCE, **arguments: object
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         """The lines of the mount's answer, as they come. ``ConfigurationError`` with what it complains of.
         ``patience``: seconds without a line.
         """
@@ -55,12 +56,11 @@ class Found:
         return ask(self.socket, {"command": command, **arguments}, patience)
 
     def ask_one(self, command: str, **arguments: Any) -> dict[str, Any]:
-        for line in self.ask(command, **arguments):
-            return line
-        raise NoAnswer("the mount has ended")
+        with contextlib.closing(self.ask(command, **arguments)) as lines:
+            return next(lines)
 
 
-def ask(path: Path, request: Mapping[str, object], patience: float) -> Iterator[dict[str, Any]]:
+def ask(path: Path, request: Mapping[str, object], patience: float) -> Generator[dict[str, Any], None, None]:
     """One request to the socket ``path``. ``patience``: seconds without a line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(patience)
@@ -169,7 +169,8 @@ def _look(directory: Path) -> Found:
 
 def _greet(path: Path) -> Found | None:
     try:
-        said = next(ask(path, {"command": "hello"}, HELLO_PATIENCE))
+        with contextlib.closing(ask(path, {"command": "hello"}, HELLO_PATIENCE)) as lines:
+            said = next(lines)
         return Found(Path(said["state_directory"]), str(said["mountpoint"]), path)
     except (ConfigurationError, KeyError, TypeError, StopIteration):
         return None

@@ -28,6 +28,15 @@ STATES = {
     "parked": "PARKED",
 }
 
+#: And where nothing is mounted.
+WITHOUT_MOUNT = {
+    "waiting": "not begun",
+    "owed": "not begun",
+    "announced": "begun",
+    "sent": "sent, to be verified",
+    "stored": "stored",
+}
+
 Report = Mapping[str, Any]
 Entry = Mapping[str, Any]
 
@@ -80,13 +89,14 @@ def draw(report: Report) -> RenderableType:
         lines.append(Text(visible(f"Cache: {amount(cache['used'])} in {cache['directory']}")))
     entries = [*report["uploads"], *report["deletions"]]
     if entries or report["never_closed"]:
-        lines += [Text(""), _table(entries[:SHOWN], report["never_closed"][:SHOWN])]
+        on_its_way = report["pid"] is not None
+        lines += [Text(""), _table(entries[:SHOWN], report["never_closed"][:SHOWN], on_its_way=on_its_way)]
     if len(entries) > SHOWN:
         lines.append(Text(f"and {len(entries) - SHOWN} more, see --json"))
     return Group(*lines)
 
 
-def _table(entries: list[Entry], unclosed: list[Entry]) -> Table:
+def _table(entries: list[Entry], unclosed: list[Entry], *, on_its_way: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("Row", justify="right", no_wrap=True)
     table.add_column("File", overflow="fold", ratio=3)
@@ -99,7 +109,7 @@ def _table(entries: list[Entry], unclosed: list[Entry]) -> Table:
             Text(visible(entry["path"])),
             Text("" if entry["size"] is None else amount(entry["size"])),
             Text("" if entry["seconds"] is None else duration(entry["seconds"])),
-            Text(state(entry), style="red" if entry["state"] == "parked" else ""),
+            Text(state(entry, on_its_way=on_its_way), style="red" if entry["state"] == "parked" else ""),
         )
     for entry in unclosed:
         table.add_row(
@@ -112,11 +122,14 @@ def _table(entries: list[Entry], unclosed: list[Entry]) -> Table:
     return table
 
 
-def state(entry: Entry) -> str:
-    """How far an entry is, in words."""
+def state(entry: Entry, *, on_its_way: bool = True) -> str:
+    """How far an entry is, in words. ``on_its_way``: a mount carries it out."""
     if entry["state"] == "parked":
         what = {"deletion": "not deleted: ", "move": "not moved: "}.get(entry["kind"], "")
         return f"PARKED: {what}{visible(entry['reason'] or 'no reason is known', 500)}"
+    if not on_its_way:
+        what = {"deletion": "to be deleted, ", "move": "move, "}.get(entry["kind"], "")
+        return f"{what}{WITHOUT_MOUNT.get(entry['state'], entry['state'])}: waits for a mount"
     if entry["kind"] == "deletion":
         due = entry["due_in"]
         return f"to be deleted in {duration(due)}" if due else "to be deleted"
