@@ -12,7 +12,7 @@ import trio
 from inprocess import World, open_article
 from trio.testing import MockClock
 
-from figfs.errors import Forbidden, QuotaExceeded, VerificationFailed
+from figfs.errors import Changed, Forbidden, QuotaExceeded, VerificationFailed
 from figfs.figshare.records import Id
 from figfs.writing.journal import Upload
 from figfs.writing.uploader import Uploader
@@ -272,3 +272,265 @@ async def test_finish_leaves_what_is_being_read(tmp_path: Path, clock: MockClock
         assert await w.uploader.finish(upload, lambda file_id: True) == {old.id}
         assert len(w.remote(upload.article_id)) == 2
         assert upload.row not in [left.row for left in w.journal.uploads()]
+
+
+# -- how many requests ------------------------------------------------------------
+
+
+def asked_of_the_api(w: World) -> list[str]:
+    return [line for line in w.wire.asked if "/v2/" in line]
+
+
+async def test_a_small_file_takes_four_api_requests(tmp_path: Path, clock: MockClock) -> None:
+    """Announcement, upload URL, completion, status. From the second on the parts need not be asked for."""
+    async with row(tmp_path, b"small") as (w, first):
+        w.sandbox.settings.change({"assembly_delay": 0.0})
+        second = add_row(w, first.article_id, b"other", name="g")
+        for upload, others in ((first, 2), (second, 1)):
+            w.wire.asked.clear()
+            await w.uploader.store(upload, ignore)
+            assert len(asked_of_the_api(w)) <= 5  # at least four; assembly may take a second look
+            assert len(w.wire.asked) - len(asked_of_the_api(w)) == others
+        assert w.content(first.article_id, "g") == b"other"
+
+
+async def test_a_part_that_was_taken_for_the_only_one(tmp_path: Path, clock: MockClock) -> None:
+    """Figshare cuts smaller than it did before: what it refuses so is asked for, and sent as it wants it."""
+    async with row(tmp_path, b"x" * 900) as (w, first):
+        await w.uploader.store(first, ignore)
+        w.sandbox.settings.change({"part_size": 100})
+        upload = add_row(w, first.article_id, b"y" * 890, name="g")
+        await w.uploader.store(upload, ignore)
+        assert w.content(first.article_id, "g") == b"y" * 890
+        assert w.remote(first.article_id) == {"f": "available", "g": "available"}
+        assert w.wire.count("POST", INITIATE) == 2
+
+
+async def test_uploads_learn_how_long_assembly_takes(tmp_path: Path, clock: MockClock) -> None:
+    """Where it takes two seconds, the second file is not asked for again and again before them."""
+    async with row(tmp_path) as (w, first):
+        w.sandbox.settings.change({"assembly_delay": 2.0})
+        looks = []
+        for upload in (first, *(add_row(w, first.article_id, name=name) for name in "ghi")):
+            w.wire.asked.clear()
+            await w.uploader.store(upload, ignore)
+            looks.append(w.wire.count("GET", FILE) - 1)
+        assert looks[0] > 2
+        assert max(looks[1:]) <= 2
+
+
+# -- parts ------------------------------------------------------------
+
+
+async def test_a_part_that_fails_does_not_stop_the_others(tmp_path: Path, clock: MockClock) -> None:
+    """One part is refused for a long time: the others are there when it is, and are sent once."""
+    async with row(tmp_path) as (w, upload):
+        w.faults(
+            {
+                "role": "upload",
+                "method": "PUT",
+                "path": "/2$",
+                "action": "status",
+                "status": 500,
+                "times": 8,
+            }
+        )
+        await w.uploader.store(upload, ignore)
+        assert w.content(upload.article_id, "f") == CONTENT
+        assert [w.wire.count("PUT", f"/upload/.*/{part}$") for part in (1, 2, 3, 4)] == [1, 9, 1, 1]
+
+
+async def test_no_part_is_begun_when_all_fail(tmp_path: Path, clock: MockClock) -> None:
+    """An uploader that is down is not asked for each of a hundred parts."""
+    async with row(tmp_path, CONTENT * 30) as (w, upload):
+        rule = {"role": "upload", "method": "PUT", "action": "status", "status": 501}
+        w.faults(rule)
+        with trio.move_on_after(3):
+            await w.uploader.store(upload, ignore)
+        assert 3 <= w.wire.count("PUT", "/upload/") <= 2 * 7  # four at once, three failures in a row; twice
+        w.faults()
+        await w.uploader.store(upload, ignore)
+        assert w.content(upload.article_id, "f") == CONTENT * 30
+
+
+async def test_parts_of_a_large_file_leave_room_for_a_small_one(tmp_path: Path, clock: MockClock) -> None:
+    """While the parts of one file wait, another file gets its turn after those that are being sent."""
+    async with row(tmp_path, CONTENT * 30) as (w, large):
+        small = add_row(w, large.article_id, b"small", name="small")
+        gate = w.wire.hold("PUT", "/upload/")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.uploader.store, large, ignore)
+            await gate.reached.wait()
+            nursery.start_soon(w.uploader.store, small, ignore)
+            while w.wire.count("GET", "/upload/") < 2:  # noqa: ASYNC110 (there is no event for that)
+                await trio.sleep(0.1)
+            await trio.sleep(1)
+            assert w.wire.count("PUT", "/upload/") == 4
+            gate.open()
+        puts = [line.rpartition("/")[0] for line in w.wire.asked if line.startswith("PUT")]
+        (turn,) = [n for n, token in enumerate(puts) if puts.count(token) == 1]
+        assert turn <= 12
+
+
+async def test_an_aborted_upload_starts_anew(tmp_path: Path, clock: MockClock) -> None:
+    """ABORTED (api.md §8): the record goes, another one is made."""
+    async with row(tmp_path) as (w, upload):
+        body = {"token": "t", "status": "ABORTED", "parts": []}
+        w.faults(
+            {
+                "role": "upload",
+                "method": "GET",
+                "action": "status",
+                "status": 200,
+                "body": body,
+                "times": 1,
+            }
+        )
+        await w.uploader.store(upload, ignore)
+        assert w.remote(upload.article_id) == {"f": "available"}
+        assert w.wire.count("POST", INITIATE) == 2
+
+
+async def test_a_refused_completion_sends_what_is_missing(tmp_path: Path, clock: MockClock) -> None:
+    """Figshare has lost a part: it alone is sent again, under the same record."""
+    async with row(tmp_path) as (w, upload):
+        gate = w.wire.hold("POST", FILE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.uploader.store, upload, ignore)
+            await gate.reached.wait()
+            w.sandbox.store.run("DELETE FROM parts WHERE number = 2")
+            gate.open()
+        assert w.remote(upload.article_id) == {"f": "available"}
+        assert w.content(upload.article_id, "f") == CONTENT
+        assert w.wire.count("POST", INITIATE) == 1
+        assert w.wire.count("PUT", "/upload/") == 5
+
+
+async def test_a_completion_that_is_always_refused_is_given_up(tmp_path: Path, clock: MockClock) -> None:
+    """With what Figshare says; and nothing stays there."""
+    async with row(tmp_path) as (w, upload):
+        w.faults(
+            {
+                "role": "api",
+                "method": "POST",
+                "path": FILE,
+                "action": "status",
+                "status": 400,
+                "body": {"message": "no such luck"},
+            }
+        )
+        with pytest.raises(VerificationFailed, match="no such luck"):
+            await w.uploader.store(upload, ignore)
+        assert w.remote(upload.article_id) == {}
+
+
+# -- verification ------------------------------------------------------------
+
+
+async def test_stuck_with_the_right_md5_is_stored(tmp_path: Path, clock: MockClock) -> None:
+    """``moving_to_final`` for ever (quirks U11): the MD5 is enough, after a while."""
+    async with row(tmp_path) as (w, upload):
+        w.sandbox.settings.change({"assembly_ends_at": "moving_to_final"})
+        began = trio.current_time()
+        await w.uploader.store(upload, ignore)
+        assert 10 < trio.current_time() - began < 60
+
+
+async def test_available_without_an_md5_is_stored(tmp_path: Path, clock: MockClock) -> None:
+    """Sometimes the checksum never gets computed (quirks U11)."""
+    async with row(tmp_path) as (w, upload):
+        w.sandbox.settings.change({"compute_md5": False})
+        await w.uploader.store(upload, ignore)
+        assert w.remote(upload.article_id) == {"f": "available"}
+
+
+# -- progress ------------------------------------------------------------
+
+
+async def test_progress(tmp_path: Path, clock: MockClock) -> None:
+    """By row, only while it is carried out; what is there already counts as sent."""
+    async with row(tmp_path) as (w, upload):
+        gate = w.wire.hold("PUT", "/upload/.*/3")
+        assert upload.row not in w.uploader.progress
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.uploader.store, upload, ignore)
+            await gate.reached.wait()
+            while w.wire.count("PUT", "/upload/") < 4:  # noqa: ASYNC110 (there is no event for that)
+                await trio.sleep(0.1)
+            await trio.sleep(2)
+            seen = w.uploader.progress[upload.row]
+            assert (seen.size, seen.phase) == (len(CONTENT), "sending")
+            assert len(CONTENT) - 1000 <= seen.sent <= len(CONTENT)
+            assert seen.began <= trio.current_time()
+            gate.open()
+        assert upload.row not in w.uploader.progress
+
+
+# -- moves ------------------------------------------------------------
+
+
+@asynccontextmanager
+async def move(tmp_path: Path) -> AsyncIterator[tuple[World, Upload]]:
+    """A stored file, and the row of its move to another name."""
+    async with row(tmp_path) as (w, first):
+        stored = await w.uploader.store(first, ignore)
+        await w.uploader.finish(first, lambda file_id: False)
+        w.uploader.drop_spool(first)
+        w.wire.asked.clear()
+        yield (
+            w,
+            w.journal.add(
+                Upload(
+                    row=0,
+                    article_id=first.article_id,
+                    folder="elsewhere",
+                    name="g",
+                    size=first.size,
+                    md5=first.md5,
+                    spool_name="",
+                    replaces={stored.id: first.article_id},
+                    source=stored.id,
+                    source_article=first.article_id,
+                )
+            ),
+        )
+
+
+async def test_a_move_is_streamed(tmp_path: Path, clock: MockClock) -> None:
+    """Without a local copy; the old file goes once the new one is verified."""
+    async with move(tmp_path) as (w, upload):
+        await w.uploader.store(upload, ignore)
+        assert w.remote(upload.article_id) == {"f": "available", "elsewhere/g": "available"}
+        assert w.content(upload.article_id, "g") == CONTENT
+        await w.uploader.finish(upload, lambda file_id: False)
+        w.uploader.drop_spool(upload)
+        assert w.remote(upload.article_id) == {"elsewhere/g": "available"}
+        assert w.local_state() == (0, 0)
+
+
+async def test_a_move_whose_source_is_gone_is_refused(tmp_path: Path, clock: MockClock) -> None:
+    """Told at once, not tried for ever."""
+    async with move(tmp_path) as (w, upload):
+        assert upload.source is not None
+        await w.uploader.delete(upload.article_id, upload.source)
+        with pytest.raises(Changed):
+            await w.uploader.store(upload, ignore)
+        await w.uploader.take_back(upload)
+        assert w.remote(upload.article_id) == {}
+
+
+async def test_a_move_whose_source_has_other_content_is_refused(tmp_path: Path, clock: MockClock) -> None:
+    """Nothing of it arrives: it is not what was to be moved."""
+    async with move(tmp_path) as (w, upload):
+        w.sandbox.store.run("UPDATE files SET computed_md5 = ? WHERE name = 'f'", "0" * 32)
+        with pytest.raises(Changed):
+            await w.uploader.store(upload, ignore)
+        assert w.remote(upload.article_id) == {"f": "available", "elsewhere/g": "created"}
+
+
+async def test_trouble_with_the_source_of_a_move_is_waited_out(tmp_path: Path, clock: MockClock) -> None:
+    """Storage is out of order for a while: tried again, and right in the end."""
+    async with move(tmp_path) as (w, upload):
+        w.faults({"role": "storage", "action": "status", "status": 503, "times": 12})
+        await w.uploader.store(upload, ignore)
+        assert w.content(upload.article_id, "g") == CONTENT
