@@ -19,6 +19,7 @@ from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
+from figfs.journaling import Journaling
 from figfs.ledger import Ledger, Rows
 from figfs.lookahead import Lookahead
 from figfs.namespace.attributes import Attributes
@@ -112,7 +113,8 @@ def assemble(
         read_source=stored_files.read_source,
     )
     uploader.on_stored = stored_files.adopt
-    deletions = Deletions(tree=tree, delete=uploader.delete, grace=grace)
+    deletions = Deletions(tree=tree, journal=journal, delete=uploader.delete, grace=grace)
+    rows = Journaling(journal=journal, deletions=deletions, grace=grace)
     ahead = Lookahead(stored_files=stored_files, listings=listings, enabled=lookahead)
     # Would-be cycles: the quota counts what the settler and the resumer have, which come later.
     quota = Quota(
@@ -137,7 +139,7 @@ def assemble(
     )
     settler = Settler(
         tree=tree,
-        journal=journal,
+        rows=rows,
         uploader=uploader,
         deletions=deletions,
         nursery=nursery,
@@ -148,17 +150,10 @@ def assemble(
     # its drain.
     files.settler = settler
     deletions.on_progress = settler.made_progress
-    renaming = Renaming(
-        tree=tree,
-        journal=journal,
-        settler=settler,
-        deletions=deletions,
-        nursery=nursery,
-        grace=grace,
-    )
+    renaming = Renaming(tree=tree, rows=rows, settler=settler, deletions=deletions)
     resumer = Resumer(
         tree=tree,
-        journal=journal,
+        rows=rows,
         uploader=uploader,
         deletions=deletions,
         settler=settler,
@@ -202,7 +197,7 @@ def assemble(
         tree=tree,
         settler=settler,
         read_rows=read_rows,
-        progress=lambda: getattr(uploader, "progress", {}),
+        progress=lambda: uploader.progress,
         spool_directory=spool_directory,
         unclosed=unclosed,
     )

@@ -228,8 +228,7 @@ class Containers:
         for child in files:
             self._files.check(child)
         self._rekey_folder(node, container, name)
-        for child in files:
-            self._renaming.renamed(child)
+        self._renaming.renamed(files)
 
     def _rekey_folder(self, node: Container, container: Container, name: str) -> None:
         self.keep_folder(node.parent)

@@ -347,14 +347,8 @@ class FileSystem:
             raise OSError(errno.EISDIR, f"{name!r} is a directory")
         self.files.check(node)
         self._containers.keep_folder(node.parent)
-        if isinstance(target, FileNode):
-            self._renaming.replace(target, node)
-        elif isinstance(target, LinkNode):
-            self._renaming.unlink(target)
-        self._renaming.adopt(node, container, name)
-        self._tree.attach(node, container, name)
+        self._renaming.rename(node, container, name, target)
         self.files.renamed(node)
-        self._renaming.renamed(node)
 
     # -- after the programs ------------------------------------------------------------
 

@@ -33,29 +33,43 @@ def of_upload(upload: Upload) -> Place:
     return Place(upload.article_id, upload.folder, upload.name)
 
 
+def own(node: FileNode) -> Place | None:
+    """Where Figshare would have ``node`` if its name were not looked at; None outside of articles."""
+    parent = node.parent
+    if parent is None or parent.lister.kind is not Kind.ARTICLE:
+        return None
+    stored, name = node.stored, node.name
+    if stored is not None and naming.name_from_filename(stored.file.name) == name:
+        name = stored.file.name  # it may hold a character that no name here can have
+    return Place(parent.lister.key.id, naming.join_folder_path(parent.folder), name)
+
+
+def is_litter(node: FileNode) -> bool:
+    """Whether ``node`` is of the files that stay here for good."""
+    if node.parent is not None and node.parent.local:
+        return True
+    return tempnames.classify(node.name).kind is tempnames.Kind.LOCAL
+
+
 def wanted(node: FileNode, *, hold_is_over: bool = False) -> Place | None:
     """Where Figshare should have ``node``; None if it should have no such file (now).
 
     ``hold_is_over``: its temporary name has turned out to be the name it is to keep.
     """
-    parent = node.parent
-    if parent is None:
+    place = own(node)
+    if place is None or (node.parent is not None and node.parent.local):
         return None
-    article = parent.lister
-    if article.kind is not Kind.ARTICLE:
-        return None
-    stored, name = node.stored, node.name
-    if stored is not None and naming.name_from_filename(stored.file.name) == name:
-        name = stored.file.name  # it may hold a character that no name here can have
-    elif not hold_is_over:
-        temporary = tempnames.classify(name)
+    stored = node.stored
+    kept = stored is not None and naming.name_from_filename(stored.file.name) == node.name
+    if not kept and not hold_is_over:
+        temporary = tempnames.classify(node.name)
         if temporary.kind is tempnames.Kind.PREDICTED and temporary.final:
-            name = temporary.final
+            place = place._replace(name=temporary.final)
         elif temporary.kind is tempnames.Kind.HOLD:
             return None
-    if parent.local or tempnames.classify(name).kind is tempnames.Kind.LOCAL:
+    if tempnames.classify(place.name).kind is tempnames.Kind.LOCAL:
         return None
-    return Place(article.key.id, naming.join_folder_path(parent.folder), name)
+    return place
 
 
 def is_misplaced(node: FileNode, *, hold_is_over: bool = False) -> bool:

@@ -2,7 +2,8 @@
 
 All of it is local and instant, since the kernel holds the directory's lock meanwhile, and editors rename and
 unlink files away and back. Figshare, which cannot rename a file, hears of what remains after the grace,
-through settling and deletions.
+through settling and deletions. The journal hears of it at once (``journaling.py``): one transaction for each
+verb, so that after a crash it was done, or not.
 """
 
 from __future__ import annotations
@@ -14,47 +15,56 @@ import trio
 
 from figfs import places
 from figfs.deletions import Deletions
+from figfs.journaling import Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.settling import Settler
-from figfs.writing.journal import Journal
+from figfs.writing.journal import State
 
 
 class Renaming:
-    """The changes of names of one mount.
-
-    Args:
-        nursery: the services nursery; a grace outlives the program that renamed.
-        grace: seconds for which a rename of a stored file can be taken back at no cost.
-    """
+    """The changes of names of one mount."""
 
     def __init__(
         self,
         *,
         tree: Tree,
-        journal: Journal,
+        rows: Journaling,
         settler: Settler,
         deletions: Deletions,
-        nursery: trio.Nursery,
-        grace: float,
     ) -> None:
         self._tree = tree
-        self._journal = journal
+        self._rows = rows
         self._settler = settler
         self._deletions = deletions
-        self._nursery = nursery
-        self._grace = grace
 
     def adopt(self, node: FileNode, parent: Container, name: str) -> None:
         """What was unlinked there goes only once ``node``, which takes its name, is stored."""
         for stored in self._deletions.adopt(parent.key, name):
             self._replaces(node, stored)
 
-    def replace(self, victim: FileNode, node: FileNode) -> None:
-        """``node`` is renamed over ``victim``: what Figshare has of that goes once ``node`` is stored."""
+    def rename(self, node: FileNode, parent: Container, name: str, target: Node | None) -> None:
+        """``node`` is ``name`` in ``parent`` from now on, where ``target`` was."""
+        with self._rows.journal.transaction():
+            if isinstance(target, FileNode):
+                self._replace(target, node)
+            elif isinstance(target, LinkNode):
+                self.unlink(target)
+            self.adopt(node, parent, name)
+            self._tree.attach(node, parent, name)
+            self._renamed(node)
+
+    def renamed(self, nodes: list[FileNode]) -> None:
+        """They have other places now: a folder above them was renamed."""
+        with self._rows.journal.transaction():
+            for node in nodes:
+                self._renamed(node)
+
+    def _replace(self, victim: FileNode, node: FileNode) -> None:
+        """What Figshare has of ``victim`` goes once ``node`` is stored."""
         for stored in [*victim.replaces, *([victim.stored] if victim.stored is not None else [])]:
             self._tree.hide(stored.key)
             self._replaces(node, stored)
@@ -62,49 +72,45 @@ class Renaming:
         if victim.key.kind is Kind.PENDING:
             self._tree.forget_saved(victim.key)
         self._tree.detach(victim)
-        self._stop_upload(victim)
+        file = self._settler.known(victim)
+        if file is not None:
+            self._rows.supersede(file, self._settler.local(node))
+            self._stop(file)
 
     def _replaces(self, node: FileNode, stored: Stored) -> None:
-        """Once ``node`` is stored, ``stored`` is to be deleted; in the journal too, if it is on its way
-        already.
-        """
-        node.replaces.append(stored)
-        file = self._settler.known(node)
-        if file is not None and file.upload is not None:
-            file.upload.replaces[stored.file.id] = stored.article_id
-            self._journal.update(file.upload)
+        """Once ``node`` is stored, ``stored`` is to be deleted."""
+        self._rows.replaces(self._settler.local(node), stored)
 
     def unlink(self, node: FileNode | LinkNode) -> None:
         """The name is gone at once; Figshare hears of it after the grace. Open handles read and write on."""
-        parent = node.parent
+        parent, name = node.parent, node.name
         assert parent is not None
         doomed = node.replaces.copy() if isinstance(node, FileNode) else []
         if node.stored is not None:
             doomed.append(node.stored)
+        file = self._settler.known(node) if isinstance(node, FileNode) else None
+        with self._rows.journal.transaction():
+            for stored in doomed:
+                self._tree.hide(stored.key)
+                successor = self.node_at(places.of_stored(stored))
+                if successor is not None and successor is not node and successor.local_size:
+                    # vim: the old text, renamed away, until the new one is stored
+                    self._replaces(successor, stored)
+                else:
+                    self._deletions.unlinked(stored, parent, name)
+            if file is not None:
+                self._rows.drop(file)
         self._tree.detach(node)
         if node.key.kind is Kind.PENDING:
             self._tree.forget_saved(node.key)
-        for stored in doomed:
-            self._tree.hide(stored.key)
-            successor = self.node_at(places.of_stored(stored))
-            if successor is not None and successor.local_size:
-                self._replaces(
-                    successor, stored
-                )  # vim: the old text, renamed away, until the new one is stored
-            else:
-                self._deletions.unlinked(stored, parent.key, node.name)
         if isinstance(node, FileNode):
             node.replaces.clear()
-            self._stop_upload(node)
+        if file is not None:
+            self._stop(file)
 
-    def _stop_upload(self, node: FileNode) -> None:
-        """The name of ``node`` is gone, and so is the reason to upload it."""
-        file = self._settler.known(node)
-        if file is None:
-            return
-        if file.scope is not None:
-            file.scope.cancel()
-        elif file.upload is not None:
+    def _stop(self, file: LocalFile) -> None:
+        """The name of ``file`` is gone, and so is the reason to upload it."""
+        if file.dropped:
             self._settler.settle(file)
         self._settler.tidy(file)
 
@@ -132,28 +138,19 @@ class Renaming:
         self._replaces(node, stored)
         return True
 
-    def renamed(self, node: FileNode) -> None:
-        """``node`` has a new name or place: settle it now, or after the grace if that moves a stored file."""
+    def _renamed(self, node: FileNode) -> None:
+        """``node`` has a new name or place: settle it, after the grace if that moves a stored file."""
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
-        if (
-            file.scope is not None
-            and file.upload is not None
-            and self._settler.wanted(file) != places.of_upload(file.upload)
-        ):
-            file.scope.cancel()
-        if node.local_size is None and places.is_misplaced(node):
-            self._nursery.start_soon(self._settle_later, node)
-        elif not (file.dirty and file.handles):
+        self._rows.follow(file)
+        if file.upload is not None and file.upload.state is State.WAITING and file.upload.source is not None:
+            self._settler.settle_later(file)
+            if not file.dropped:
+                return
+        if not (file.dirty and file.handles):
             self._settler.settle(file)
         # Else it is still being written: its last close settles it, under the name it has then.
-
-    async def _settle_later(self, node: FileNode) -> None:
-        await trio.sleep(self._grace)
-        file = self._settler.known(node)  # not the one of before: it may have been settled, and opened anew
-        if file is not None and node.local_size is None and places.is_misplaced(node):
-            self._settler.settle(file)
 
     async def settle_out_of(self, article: Container) -> None:
         """Before ``article`` is deleted: what was moved out of it must be stored elsewhere.
@@ -168,6 +165,13 @@ class Renaming:
                     raise file.error
                 if self._depends_on(file, article):
                     raise OSError(EBUSY, f"{file.node.path()} still has its content in {article.path()}")
+        for row in self._rows.journal.uploads():
+            if (
+                row.source_article == article.key.id
+                and row.source is not None
+                and row.state is not State.PARKED
+            ):
+                raise OSError(EBUSY, f"{row.name} still has its content in {article.path()}")
 
     @staticmethod
     def _depends_on(file: LocalFile, article: Container) -> bool:

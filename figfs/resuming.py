@@ -4,7 +4,8 @@ They begin at once, beside the file system. As soon as the article is listed, ea
 it, so that what ``close()`` has accepted is shown and can be read, and the settler goes on with it like with
 any other. If a program writes the name before that, its row is the newer one: the old upload is given up once
 that is in the journal, and what the old one has stored by then is replaced by it. Parked rows wait for a
-person; their bytes stay in the spool.
+person; their bytes stay in the spool. What was still within its grace, or held under a temporary name, waits
+on; what was dropped is taken back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
+import time
 from errno import EEXIST
 
 import trio
@@ -20,6 +23,7 @@ from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import FigfsError
 from figfs.figshare.records import File
+from figfs.journaling import Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
 from figfs.namespace.merging import folder_of
@@ -28,7 +32,7 @@ from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.renaming import Renaming
 from figfs.settling import Settler
-from figfs.writing.journal import Journal, State, Upload
+from figfs.writing.journal import State, Upload
 from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -52,7 +56,7 @@ class Resumer:
         self,
         *,
         tree: Tree,
-        journal: Journal,
+        rows: Journaling,
         uploader: Uploader,
         deletions: Deletions,
         settler: Settler,
@@ -60,18 +64,19 @@ class Resumer:
         nursery: trio.Nursery,
     ) -> None:
         self._tree = tree
-        self._journal = journal
+        self._rows = rows
         self._uploader = uploader
         self._deletions = deletions
         self._settler = settler
         self._renaming = renaming
         self._nursery = nursery
         self._running: dict[Place, Job] = {}
-        settler.on_journaled = self._supersede
+        self._retracting = 0
+        rows.on_row = self._supersede
 
     def owed(self) -> int:
-        """How many are not done yet."""
-        return len(self._running)
+        """How many are not done yet; litter, which stays here, does not count."""
+        return self._retracting + sum(job.upload.due < math.inf for job in self._running.values())
 
     def uploads(self) -> list[Upload]:
         """Those that are not done yet, and are not files that can be seen."""
@@ -79,8 +84,13 @@ class Resumer:
 
     def start(self) -> None:
         """Take up all rows that are owed, in the services nursery; say in the log what is parked."""
+        journal = self._rows.journal
+        self._deletions.start(journal.deletions())
         newest: dict[Place, Upload] = {}
-        for upload in self._journal.uploads():
+        for upload in journal.uploads():
+            if upload.dropped:
+                self._start_retracting(upload)
+                continue
             if upload.parked:
                 path = self._uploader.spool_path(upload)
                 log.warning("parked: %s of article %s (%s); its bytes are in %s",
@@ -89,8 +99,13 @@ class Resumer:
             older = newest.get(places.of_upload(upload))
             newest[places.of_upload(upload)] = upload
             if older is not None:  # a crash came between the newer row and the end of the older one
-                self._take_the_place(upload, older)
+                with journal.transaction():
+                    self._void(older, upload)
+                    journal.update(upload)
+                self._start_retracting(older)
         for upload in newest.values():
+            if upload.source is not None:
+                self._tree.hide(Key(Kind.FILE, upload.source))  # it is not called so any more
             self._start(upload)
 
     def take_up(self, upload: Upload, *, replace: bool = False) -> None:
@@ -106,14 +121,14 @@ class Resumer:
                 raise FileExistsError(EEXIST, f"{place.name!r} is there in a newer version")
             upload.replaces[newer.stored.file.id] = newer.stored.article_id
         upload.look_first = True
-        self._journal.advance(upload, State.OWED)
+        self._rows.journal.advance(upload, State.OWED)
         self._start(upload)
         article = self._tree.by_key(Key(Kind.ARTICLE, place.article_id))
         if isinstance(article, Container) and article.status.listed_at is not None:
             self.show(article)
 
     def _start(self, upload: Upload) -> None:
-        job = self._running[places.of_upload(upload)] = Job(upload)
+        job = self._running[places.of_upload(upload)] = Job(upload, stored=upload.state is State.STORED)
         self._nursery.start_soon(self._resume, job, name=f"resume {upload.name}")
 
     def show(self, article: Container) -> None:
@@ -131,29 +146,52 @@ class Resumer:
             older = container.children.get(name)
             if older is not None and not self._is_replaced(older, upload):
                 continue  # something else bears the name: the upload goes on unseen
-            try:
-                spool = self._settler.reopen(upload.spool_name)
-            except OSError as exc:
-                log.error("the bytes of %s cannot be read: %s", upload.name, exc)
-                continue  # the upload meets the same, and is parked
-            node = self._tree.make(new_pending_key())
-            assert isinstance(node, FileNode)
-            node.local_size, node.mode, node.mtime_ns = upload.size, upload.mode, upload.mtime_ns
-            node.replaces = [Stored(File(id=id_), art, upload.folder) for id_, art in upload.replaces.items()]
+            spool = None
+            if upload.source is None:
+                try:
+                    spool = self._settler.reopen(upload.spool_name)
+                except OSError as exc:
+                    log.error("the bytes of %s cannot be read: %s", upload.name, exc)
+                    continue  # the upload meets the same, and is parked
+            node = self._node_for(upload)
+            node.mode, node.mtime_ns = upload.mode, upload.mtime_ns
             for stored in node.replaces:
                 self._tree.hide(stored.key)
             self._tree.attach(node, container, name)
             job.file = self._settler.take_up(node, upload, spool, job.ended)
             job.scope.cancel()
 
-    def _take_the_place(self, upload: Upload, older: Upload) -> None:
-        """What ``older`` has of its file, and what that was to replace, goes once ``upload`` is stored."""
-        upload.replaces.update(older.replaces)
-        if older.file_id is not None:
-            upload.replaces[older.file_id] = older.article_id
+    def _node_for(self, upload: Upload) -> FileNode:
+        """The node that ``upload`` is shown as: for a move that of its source, under its new name."""
+        if upload.source is None:
+            node = self._tree.make(new_pending_key())
+            assert isinstance(node, FileNode)
+            node.local_size = upload.size
+        else:
+            key = Key(Kind.FILE, upload.source)
+            known = self._tree.by_key(key) or self._tree.make(key)
+            assert isinstance(known, FileNode)
+            node = known
+            node.stored = node.stored or _source_of(upload)
+            self._tree.unhide(key)
+        node.replaces = [
+            Stored(File(id=file_id), article_id, upload.folder)
+            for file_id, article_id in upload.replaces.items()
+            if file_id != upload.source
+        ]
+        return node
+
+    def _void(self, older: Upload, newer: Upload) -> None:
+        """What ``older`` was to replace, and what it has stored itself, goes once ``newer`` is stored; what
+        is half-done of it is taken back. The caller writes ``newer``, in the same transaction.
+        """
+        newer.replaces.update(older.replaces)
+        if older.state is State.STORED and older.file_id is not None:
+            newer.replaces[older.file_id] = older.article_id
             self._tree.hide(Key(Kind.FILE, older.file_id))
-        self._journal.update(upload)
-        self._uploader.forget(older)
+            older.file_id = None
+        older.dropped = True
+        self._rows.journal.update(older)
 
     def _is_replaced(self, node: Node, upload: Upload) -> bool:
         """Whether ``node`` has the name of ``upload`` only until that is stored."""
@@ -164,11 +202,25 @@ class Resumer:
             return True
         return node.stored is not None and node.stored.file.id in upload.replaces
 
-    def _supersede(self, place: Place) -> None:
-        """A newer row for ``place`` is in the journal."""
-        job = self._running.get(place)
-        if job is not None and job.file is None:
+    def _supersede(self, newer: Upload) -> None:
+        """A newer row is about to be written, in this transaction."""
+        job = self._running.get(places.of_upload(newer))
+        if job is not None and job.file is None and not job.stored:
+            self._void(job.upload, newer)
             job.scope.cancel()
+
+    def _start_retracting(self, upload: Upload) -> None:
+        self._retracting += 1
+        self._nursery.start_soon(self._retract, upload, name=f"retract {upload.name}")
+
+    async def _retract(self, upload: Upload) -> None:
+        try:
+            await self._settler.forget(upload)
+        except Exception:
+            log.exception("what Figshare has of %s is not taken back yet", upload.name)
+        finally:
+            self._retracting -= 1
+            self._settler.made_progress()
 
     async def _resume(self, job: Job) -> None:
         upload = job.upload
@@ -176,10 +228,7 @@ class Resumer:
             with job.scope:
                 await self._carry_out(job)
             if job.file is None and job.scope.cancelled_caught:
-                left = await self._uploader.take_back(upload)
-                if left is not None:
-                    self._deletions.add(left, upload.article_id)
-                self._uploader.forget(upload)
+                self._start_retracting(upload)
         except Exception as exc:
             known = isinstance(exc, FigfsError | OSError)
             log.error("%s, left over from an earlier mount, is not stored: %s",
@@ -192,22 +241,43 @@ class Resumer:
             job.ended.set()
             if job.file is not None:
                 self._settler.settle(job.file)
+                if upload.source is not None and upload.state is State.WAITING:
+                    self._settler.settle_later(job.file)
             self._settler.made_progress()
 
     async def _carry_out(self, job: Job) -> None:
         upload = job.upload
-        stored = await self._uploader.store(upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id)))
+        if upload.state is State.WAITING:
+            with trio.move_on_after(max(0.0, upload.due - time.time())):
+                await self._settler.hurried.wait()
+                if upload.due == math.inf:
+                    await trio.sleep_forever()
+            self._rows.journal.advance(upload, State.OWED)
+        if not job.stored:
+            source = FileNode(Key(Kind.FILE, upload.source or 0), 0)
+            source.stored = _source_of(upload) if upload.source is not None else None
+            await self._settler.fetch_source(upload, source)
+            await self._uploader.store(upload, lambda file_id: self._tree.hide(Key(Kind.FILE, file_id)))
         if job.file is not None:
             return  # it became the settler's in the last moment
         job.stored = True
-        result = Stored(stored, upload.article_id, upload.folder)
-        later = await self._uploader.finish(upload, self._deletions.is_read)
+        assert upload.file_id is not None
+        await self._settler.finish(upload)
         self._uploader.drop_spool(upload)
-        self._settler.note_replaced(upload, later)
+        result = Stored(File(id=upload.file_id, name=upload.name), upload.article_id, upload.folder)
         self._tree.keep_times(result.key, upload.mode, upload.mtime_ns)
-        if not self._renaming.stored_elsewhere(result):
+        if not self._renaming.stored_elsewhere(result) and not self._deletions.is_owed(upload.file_id):
             self._tree.unhide(result.key)
-        article = self._tree.by_key(Key(Kind.ARTICLE, upload.article_id))
-        if isinstance(article, Container):
-            self._tree.expire(article)
+        for article_id in {upload.article_id, upload.source_article}:
+            article = self._tree.by_key(Key(Kind.ARTICLE, article_id)) if article_id is not None else None
+            if isinstance(article, Container):
+                self._tree.expire(article)
         log.info("%s, left over from an earlier mount, is stored", upload.name)
+
+
+def _source_of(upload: Upload) -> Stored:
+    """What a move is to become of, as far as its row tells."""
+    assert upload.source is not None
+    assert upload.source_article is not None
+    record = File(id=upload.source, name=upload.source_name, size=upload.size, computed_md5=upload.md5)
+    return Stored(record, upload.source_article, upload.source_folder)

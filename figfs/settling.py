@@ -9,14 +9,14 @@ Invariants
 copy.
 * What a file replaces is deleted only after the new file has been verified.
 * A row leaves the journal only when Figshare has the file, verified; when a newer row has taken its place; or
-when the
-  file was deleted here.
+when the file was deleted here (``journaling.py``).
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from errno import EIO
 
@@ -26,21 +26,20 @@ from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import REFUSALS, FigfsError, RemoteError
 from figfs.figshare.records import File, Id
+from figfs.journaling import HOLD_TIME, Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import FileNode, Key, Kind, Stored, empty_file_key
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored, empty_file_key
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.writing import tempnames
-from figfs.writing.journal import Journal, Upload
+from figfs.writing.journal import State, Upload
 from figfs.writing.spool import SpoolFile
 from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
-#: A file under a temporary name that nothing has touched for this long (seconds) is uploaded under that name
-#: after all.
-HOLD_TIME = 300.0
+FORGET_PAUSE = 5.0  #: seconds until Figshare is asked again what it has of a row that nobody wants
 SEAL_PAUSE = 5.0  #: seconds before what is missing of a partly rewritten file is fetched again
 
 
@@ -57,7 +56,7 @@ class Settler:
         self,
         *,
         tree: Tree,
-        journal: Journal,
+        rows: Journaling,
         uploader: Uploader,
         deletions: Deletions,
         nursery: trio.Nursery,
@@ -67,14 +66,15 @@ class Settler:
         self._tree = tree
         self._overlay = overlay
         self.reopen = reopen
-        self._journal = journal
+        self._rows = rows
+        rows.on_dropped = self._settle_dropped
         self._uploader = uploader
         self._deletions = deletions
         self._nursery = nursery
         self._files: dict[FileNode, LocalFile] = {}
         self._progress = trio.Event()
-        #: Called with the place of each row that is written: an older row for it is void (``resuming.py``).
-        self.on_journaled: Callable[[Place], None] = lambda place: None
+        #: Set when the mount ends: no grace is waited for any more.
+        self.hurried = trio.Event()
 
     # -- local files ------------------------------------------------------------
 
@@ -91,20 +91,22 @@ class Settler:
     def files(self) -> list[LocalFile]:
         return list(self._files.values())
 
-    def take_up(self, node: FileNode, upload: Upload, spool: SpoolFile, free: trio.Event) -> LocalFile:
-        """``node``, just made, is what a row from an earlier mount has to become.
+    def take_up(self, node: FileNode, upload: Upload, spool: SpoolFile | None, free: trio.Event) -> LocalFile:
+        """``node``, just made, is what a row from an earlier mount has to become. ``spool``: None for a move.
 
         Settle it then; nothing is done before ``free`` is set.
         """
         node.changed_at = math.inf  # Figshare does not have it there yet
         file = self.local(node)
-        file.spool, file.sealed, file.upload, file.free = spool, True, upload, free
+        file.spool, file.sealed, file.upload, file.free = spool, spool is not None, upload, free
         file.accepted = True
+        file.changed_at = trio.current_time()
+        file.due = trio.current_time() + max(0.0, upload.due - time.time())
         return file
 
     def tidy(self, file: LocalFile) -> None:
         """Drop the local side once nobody has the file open, nothing is owed, and no byte is only here."""
-        if file.handles or file.settling is not None or file.upload is not None:
+        if file.handles or file.settling is not None or file.upload is not None or file.dropped:
             return
         for spool, delete in file.retired:
             spool.close(delete=delete)
@@ -126,9 +128,12 @@ class Settler:
         return sum(map(self._owes, self._files.values())) + len(self._deletions)
 
     def _owes(self, file: LocalFile) -> bool:
-        if file.settling is not None or file.upload is not None:
+        if file.settling is not None or file.dropped:
             return True
-        unsettled = file.dirty or places.is_misplaced(file.node, hold_is_over=file.hold_is_over)
+        if file.upload is not None and file.upload.state is not State.WAITING:
+            return True
+        misplaced = places.is_misplaced(file.node, hold_is_over=file.hold_is_over)
+        unsettled = file.dirty or file.upload is not None or misplaced
         return unsettled and not file.handles and self.wanted(file) is not None
 
     def made_progress(self) -> None:
@@ -157,6 +162,9 @@ class Settler:
             self._nursery.start_soon(self._settle, file, file.settling, name=f"settle {file.node.path()}")
         return file.settling
 
+    def _settle_dropped(self, file: LocalFile) -> None:
+        self.settle(file)
+
     async def _settle(self, file: LocalFile, done: trio.Event) -> None:
         try:
             if file.free is not None:
@@ -182,38 +190,46 @@ class Settler:
         """Where Figshare should have it, or None."""
         return places.wanted(file.node, hold_is_over=file.hold_is_over)
 
+    def settle_later(self, file: LocalFile) -> None:
+        """Settle it when the grace of its move is over."""
+        self._nursery.start_soon(self._settle_when_due, file.node, file.due)
+
+    async def _settle_when_due(self, node: FileNode, due: float) -> None:
+        await trio.sleep_until(due)
+        file = self._files.get(node)  # not the one of before: it may have been settled, and opened anew
+        if file is not None and file.upload is not None and file.upload.state is State.WAITING:
+            self.settle(file)
+
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
-        if file.aborted:
-            file.aborted = False
-            await self._abandon(file)
-            return
+        while file.dropped:
+            await self.forget(file.dropped[0])
+            del file.dropped[0]
         wanted = self.wanted(file)
         if wanted is None:
-            if file.upload is not None and node.parent is None:
-                await self._abandon(file)
-            elif file.upload is not None:
-                await self._take_back(file.upload)  # renamed to a temporary name: its row and bytes stay
+            await self._hold(file)
         elif node.local_size == 0:
-            await self._keep_empty(file, wanted)
+            self._keep_empty(file, wanted)
         elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
         elif places.is_misplaced(node, hold_is_over=file.hold_is_over):
-            # Figshare cannot rename a file (api.md §0): its content is fetched and stored anew, then the old
-            # one goes.
-            if file.spool is None:
-                file.spool = self._overlay(node)
-            node.local_size = file.spool.size
-            file.changes += 1
-            file.closed_changes = file.changes
-            await self._store(file, wanted)
+            self._rows.follow(file)
+            file.wanted = file.upload is not None
         elif node.replaces:
             replaced, node.replaces = node.replaces, []
-            for stored in replaced:
-                self._deletions.add(stored.file.id, stored.article_id)
+            with self._rows.journal.transaction():
+                for stored in replaced:
+                    self._deletions.add(stored.file.id, stored.article_id)
         self._note_settled_name(file)
 
-    async def _keep_empty(self, file: LocalFile, wanted: Place) -> None:
+    async def _hold(self, file: LocalFile) -> None:
+        """Under a temporary name it is not uploaded yet; but what a close has accepted is in the journal."""
+        own = places.wanted(file.node, hold_is_over=True)
+        unsaved = file.dirty and not file.being_written and file.node.local_size
+        if own is not None and unsaved:
+            await self._seal(file, None)
+
+    def _keep_empty(self, file: LocalFile, wanted: Place) -> None:
         """Figshare stores no empty file (quirks U17): it stays here, by its name.
 
         What was unlinked to make room for it is deleted after a grace of its own; a stored file that was
@@ -221,14 +237,16 @@ class Settler:
         """
         node = file.node
         file.settled_changes = file.changes
-        if node.stored is None and node.parent is not None:
-            if naming.name_from_filename(wanted.name) == node.name:
-                path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
-                self._tree.rekey(node, empty_file_key(wanted.article_id, path))
-            for stored in node.replaces:
-                self._deletions.unlinked(stored, node.parent.key, node.name)
-            node.replaces.clear()
-        await self._abandon(file)
+        with self._rows.journal.transaction():
+            if node.stored is None and node.parent is not None:
+                if naming.name_from_filename(wanted.name) == node.name:
+                    path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
+                    self._tree.rekey(node, empty_file_key(wanted.article_id, path))
+                for stored in node.replaces:
+                    self._deletions.unlinked(stored, node.parent, node.name)
+                node.replaces.clear()
+            self._rows.drop(file)
+        file.wanted = file.wanted or bool(file.dropped)
 
     def _note_settled_name(self, file: LocalFile) -> None:
         """Once Figshare has the file under the name shown here, listings are believed about it again."""
@@ -243,118 +261,121 @@ class Settler:
         """Make Figshare have the content at ``wanted``: journal it, unless that is done, and carry the row
         out.
         """
-        node = file.node
-        if file.upload is None and file.being_written:
+        upload = file.upload
+        if file.being_written and (upload is None or upload.source is not None):
             return  # it is settled when it is closed
-        if not file.being_written and (file.upload is None or file.dirty):
-            older = file.upload
-            sealed = await self._seal(file, wanted)
-            if sealed:
-                file.journaled.set()
-            if older is not None and file.upload is not older:
-                await self._forget(older)
-            if not sealed:
+        if not file.being_written and (upload is None or file.dirty):
+            if not await self._seal(file, wanted):
                 return
-            if file.dirty and not file.being_written:  # closed again meanwhile: that is to be journaled first
-                file.wanted = True
+            file.journaled.set()
+            if (file.dirty and not file.being_written) or file.dropped:
+                file.wanted = True  # closed again meanwhile: that is to be journaled first
                 return
-        elif file.upload is not None and places.of_upload(file.upload) != wanted:
-            await self._take_back(file.upload)
-            if file.upload is None or (file.dirty and not file.being_written):
-                file.wanted = True
-                return
-            file.upload.article_id, file.upload.folder, file.upload.name = wanted
-            self._journal.move(file.upload)
         upload = file.upload
         if upload is None:
             return  # Figshare has this very content there already
         if self.wanted(file) != wanted:  # unlinked or renamed during an await
             file.wanted = True
             return
+        if places.of_upload(upload) != wanted:
+            self._rows.follow(file)
+            file.wanted = True
+            return
         file.journaled.set()
+        if upload.state is State.WAITING:
+            if upload.source is not None and trio.current_time() < file.due and not file.hold_is_over:
+                return
+            self._rows.journal.advance(upload, State.OWED)
         with trio.CancelScope() as file.scope:
+            await self.fetch_source(upload, file.node)
             stored = await self._uploader.store(upload, self._hide)
         cancelled, file.scope = file.scope.cancelled_caught, None
-        if cancelled:
+        if cancelled or file.upload is not upload:
             file.wanted = True  # unlinked, renamed or rewritten: look again
             return
-        if node.parent is None or file.aborted:
-            self._deletions.add(stored.id, upload.article_id)
-            upload.file_id = None
-            await self._abandon(file)
-            return
         self._is_stored(file, upload, stored)
-        later = await self._uploader.finish(upload, self._deletions.is_read)
-        self.note_replaced(upload, later)
+        await self.finish(upload)
         if file.spool is None or file.spool.path.name != upload.spool_name:
             self._uploader.drop_spool(upload)  # else it goes when the last handle is closed
-        if places.is_misplaced(node, hold_is_over=file.hold_is_over):
+        if places.is_misplaced(file.node, hold_is_over=file.hold_is_over):
             file.wanted = True  # renamed while its last bytes were on the way
+
+    async def fetch_source(self, upload: Upload, node: FileNode) -> None:
+        """A move that cannot be streamed, for Figshare tells no MD5 to announce: its bytes come here first.
+        ``node``: what Figshare has of the source.
+        """
+        if upload.source is None or upload.md5:
+            return
+        spool = self._overlay(node)
+        try:
+            md5 = await self._complete(spool, node)
+        except BaseException:
+            spool.close(delete=True)
+            raise
+        upload.md5, upload.size, upload.spool_name, upload.source = md5, spool.size, spool.path.name, None
+        self._rows.journal.update(upload)
+        spool.journaled()
+        spool.close(delete=False)
+
+    async def finish(self, upload: Upload) -> None:
+        """It is stored: what it replaces goes, then its row, in one transaction with what is to go later."""
+        later = await self._uploader.delete_replaced(upload, self._deletions.is_read)
+        with self._rows.journal.transaction():
+            for file_id, article_id in upload.replaces.items():
+                if file_id in later:
+                    self._hide(file_id)
+                    self._deletions.add(file_id, article_id)
+                else:
+                    self._tree.gone(Key(Kind.FILE, file_id))
+            self._uploader.done(upload)
 
     def _hide(self, file_id: Id) -> None:
         self._tree.hide(Key(Kind.FILE, file_id))
 
-    def note_replaced(self, upload: Upload, later: set[Id]) -> None:
-        """``finish`` has deleted what ``upload`` replaces, but for ``later``."""
-        for file_id, article_id in upload.replaces.items():
-            if file_id in later:
-                self._hide(file_id)
-                self._deletions.add(file_id, article_id)
-            else:
-                self._tree.gone(Key(Kind.FILE, file_id))
+    async def _complete(self, spool: SpoolFile, node: FileNode) -> str:
+        """Fetch what is missing, put it on disk for good; its MD5. Raises refusals and ``OSError``."""
+        while True:
+            try:
+                return await spool.seal()
+            except REFUSALS:
+                raise
+            except RemoteError as exc:
+                log.warning("%s: what is missing of it cannot be fetched now: %s", node.path(), exc)
+                await trio.sleep(SEAL_PAUSE)
 
-    async def _seal(self, file: LocalFile, wanted: Place) -> bool:
-        """Make the content durable: complete it, hash it, and put it into the journal as ``file.upload``.
+    async def _seal(self, file: LocalFile, wanted: Place | None) -> bool:
+        """Make the content durable: complete it, hash it, and put it into the journal as ``file.upload``, to
+        be stored at ``wanted``, or held.
 
         True without an upload if Figshare has that content there already. False if there is nothing to carry
         out: the content or the name changed meanwhile, or the file is to wait for its rename.
         """
         node, spool, changes = file.node, file.spool, file.changes
         assert spool is not None
-        md5 = ""
-        while not md5:
-            try:
-                md5 = await spool.seal()
-            except REFUSALS:
-                raise
-            except RemoteError as exc:
-                log.warning("%s: what is missing of it cannot be fetched now: %s", node.path(), exc)
-                await trio.sleep(SEAL_PAUSE)
-            # No await from here until the row is written: name, content and journal agree.
-            if file.changes != changes or file.spool is not spool:
-                return False  # whoever changed it closes it, and asks again
-            if self.wanted(file) != wanted:
-                file.wanted = True
-                return False
-        if node.parent is not None:  # what was unlinked before this file was made, and empty for a while
-            node.replaces += self._deletions.adopt(node.parent.key, node.name)
-        file.settled_changes = changes
-        same = places.same_content(node, wanted, spool.size, md5)
+        md5 = await self._complete(spool, node)
+        # No await from here until the row is written: name, content and journal agree.
+        if file.changes != changes or file.spool is not spool:
+            return False  # whoever changed it closes it, and asks again
+        if self.wanted(file) != wanted or node.parent is None:
+            file.wanted = True
+            return False
+        # What was unlinked before this file was made, and empty for a while:
+        node.replaces += self._deletions.adopt(node.parent.key, node.name)
+        same = places.same_content(node, wanted, spool.size, md5) if wanted is not None else None
         if same is not None:
+            file.settled_changes = changes
             self._take_over(file, same)
             return True
-        if places.has_twin(node, wanted, spool.size, md5):
-            file.upload = None
+        if wanted is not None and places.has_twin(node, wanted, spool.size, md5):
+            file.settled_changes = changes
+            self._rows.drop(file)
+            file.wanted = file.wanted or bool(file.dropped)
             return False
         if node.stored is not None and node.stored not in node.replaces:
             node.replaces.append(node.stored)
-        file.upload = self._journal.add(
-            Upload(
-                row=0,
-                article_id=wanted.article_id,
-                folder=wanted.folder,
-                name=wanted.name,
-                size=spool.size,
-                md5=md5,
-                spool_name=spool.path.name,
-                mode=node.mode,
-                mtime_ns=node.mtime_ns,
-                replaces={stored.file.id: stored.article_id for stored in node.replaces},
-            )
-        )
-        file.sealed = True
+        self._rows.add(file, wanted, spool.size, md5, spool.path.name)
+        file.settled_changes, file.sealed = changes, True
         spool.journaled()
-        self.on_journaled(wanted)
         return True
 
     def _take_over(self, file: LocalFile, same: Stored) -> None:
@@ -363,10 +384,13 @@ class Settler:
         if node.stored is not None and node.stored != same:
             node.replaces.append(node.stored)
         node.replaces = [stored for stored in node.replaces if stored != same]
-        node.stored, node.local_size, file.upload = same, None, None
+        with self._rows.journal.transaction():
+            self._deletions.forget([same.file.id])
+            self._rows.drop(file)
+        node.stored, node.local_size = same, None
         self._tree.rekey(node, same.key)
         self._tree.unhide(same.key)
-        file.wanted = file.wanted or bool(node.replaces)
+        file.wanted = file.wanted or bool(node.replaces) or bool(file.dropped)
 
     def _is_stored(self, file: LocalFile, upload: Upload, stored: File) -> None:
         """Figshare holds the upload, verified. No await: the node changes from one truth to the next."""
@@ -386,21 +410,19 @@ class Settler:
 
     # -- giving up ------------------------------------------------------------
 
-    async def _take_back(self, upload: Upload) -> None:
+    async def forget(self, upload: Upload) -> None:
+        """Take back what Figshare has of a row that is not wanted, however long that takes; then it goes, and
+        its bytes.
+        """
         left = await self._uploader.take_back(upload)
-        if left is not None:
-            self._deletions.add(left, upload.article_id)
-
-    async def _forget(self, upload: Upload) -> None:
-        await self._take_back(upload)
-        self._uploader.forget(upload)
-
-    async def _abandon(self, file: LocalFile) -> None:
-        """Nobody wants the upload any more."""
-        upload, file.upload = file.upload, None
-        if upload is not None:
-            await self._forget(upload)
-            file.sealed = False
+        while upload.look_first:
+            await trio.sleep(FORGET_PAUSE)
+            left = await self._uploader.take_back(upload)
+        with self._rows.journal.transaction():
+            if left is not None:
+                self._deletions.add(left, upload.article_id)
+            self._uploader.done(upload)
+        self._uploader.drop_spool(upload)
 
     async def _refused(self, file: LocalFile, exc: Exception) -> None:
         """Figshare will not have it: the bytes stay here, parked; the name shows what Figshare has; the file
@@ -419,7 +441,9 @@ class Settler:
                     self._tree.unhide(Key(Kind.FILE, file_id))
             self._revert(file, delete=False)
             if upload is not None:
-                await self._take_back(upload)
+                left = await self._uploader.take_back(upload)
+                if left is not None:
+                    self._deletions.add(left, upload.article_id)
         except Exception:
             log.exception("parking %s failed", node.path())
 
@@ -437,10 +461,8 @@ class Settler:
         elif file.upload is not None:
             for file_id in file.upload.replaces:
                 self._tree.unhide(Key(Kind.FILE, file_id))
-            file.aborted = True
+            self._rows.drop(file)
             self._revert(file, delete=False)
-            if file.scope is not None:
-                file.scope.cancel()
             self.settle(file)
         else:
             return
@@ -455,10 +477,14 @@ class Settler:
         if upload is None:
             self._revert(file, delete=not file.sealed)
             return
+        file.settled_changes = file.changes
+        if upload.source is not None:  # a stored file that was renamed
+            file.retire(delete=True)
+            node.local_size, node.mtime_ns, node.kernel_is_stale = None, upload.mtime_ns, True
+            return
         if not file.sealed:
             file.retire(delete=True)
             file.spool, file.sealed = self.reopen(upload.spool_name), True
-        file.settled_changes = file.changes
         node.local_size, node.mtime_ns = upload.size, upload.mtime_ns
         node.kernel_is_stale = True
 
@@ -470,9 +496,10 @@ class Settler:
         """
         node = file.node
         file.settled_changes = file.changes
-        article = node.parent.lister if node.parent is not None else None
+        parent, name = node.parent, node.name
         for stored in node.replaces:
             self._tree.unhide(stored.key)
+        self._deletions.forget([stored.file.id for stored in node.replaces])
         node.replaces.clear()
         file.retire(delete=delete)
         node.local_size = None
@@ -482,8 +509,23 @@ class Settler:
         else:
             self._tree.unhide(node.stored.key)
             self._tree.reset(node)
-        if article is not None:
-            self._tree.expire(article)
+            source = self._tree.by_key(Key(Kind.ARTICLE, node.stored.article_id))
+            if isinstance(source, Container):
+                self._tree.expire(source)
+        if parent is not None:
+            self._tree.expire(parent)
+            self._restore(file, parent, name)
+
+    def _restore(self, file: LocalFile, parent: Container, name: str) -> None:
+        """What ``file`` was renamed over, and what a close had accepted before, is there again."""
+        for victim in reversed(file.superseded):
+            if name not in parent.children:
+                self._tree.attach(victim.node, parent, name)
+                victim.node.changed_at = math.inf
+            else:
+                self._rows.drop(victim)
+            self.settle(victim)
+        file.superseded.clear()
 
     # -- the service ------------------------------------------------------------
 
@@ -501,6 +543,7 @@ class Settler:
         """For the unmount: carry out all that is owed, without grace, and return when ``owed`` says nothing
         is.
         """
+        self.hurried.set()
         self._deletions.hurry()
         for file in list(self._files.values()):
             file.hold_is_over = True

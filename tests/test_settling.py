@@ -300,6 +300,7 @@ async def test_rename_while_sealing_is_one_upload(tmp_path: Path, clock: MockClo
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox, close_timeout=1) as (w, article):
             await w.save(f"{A}/f", NEW)
+            await w.settled()
         async with restart(w, close_timeout=1) as w:
             gate = w.wire.hold("GET", "/file/download/|/ndownloader/")
             handle = await w.open(f"{A}/f", 2)
@@ -430,6 +431,7 @@ async def test_vim_keeps_the_old_version_until_the_new_is_verified(tmp_path: Pat
     """R17: f → f~, a new f, rm f~: one upload, and the old one stays as long as the new one is on its way."""
     async with open_article(tmp_path, close_timeout=1) as (w, article):
         await w.save(f"{A}/f", OLD)
+        await w.settled()
         gate = w.wire.hold("PUT", "/upload/")
         await w.rename(f"{A}/f", f"{A}/f~")
         await w.save(f"{A}/f", NEW)

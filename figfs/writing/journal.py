@@ -16,6 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from errno import EIO, ENOSPC
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,16 +41,18 @@ class State(enum.StrEnum):
 TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         State.WAITING: frozenset({State.OWED, State.PARKED}),
-        # Back to WAITING: renamed to a temporary name before anything was sent.
-        State.OWED: frozenset({State.WAITING, State.ANNOUNCED, State.PARKED}),
+        State.OWED: frozenset({State.ANNOUNCED, State.PARKED}),
         # To STORED: a crash came between the completion and the row; to OWED: taken back, or begun anew.
         State.ANNOUNCED: frozenset({State.OWED, State.SENT, State.STORED, State.PARKED}),
         State.SENT: frozenset({State.OWED, State.STORED, State.PARKED}),
-        # To OWED: after a crash it turned out that somebody has deleted it.
-        State.STORED: frozenset({State.OWED, State.PARKED}),
+        State.STORED: frozenset({State.OWED}),  # taken back: it was dropped in the last moment
         State.PARKED: frozenset({State.OWED}),
     }
 )
+
+
+#: Lost in a power cut, these are found out by asking Figshare.
+FOUND_OUT_AGAIN = frozenset({State.SENT, State.STORED})
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,6 +85,8 @@ class Upload:
     source_article: Id | None = None
     source_folder: str = ""
     source_name: str = ""
+    #: Nobody wants it any more: what Figshare has of it is taken back, then the row goes.
+    dropped: bool = False
 
     @property
     def sent(self) -> bool:
@@ -111,7 +116,7 @@ class Deletion:
 
 class Journal:
     """The table. Every method commits before it returns (synchronous=FULL: it is on the disk), unless it is
-    called in a ``transaction``. Raises ``sqlite3.Error`` if the disk does not take it; nothing changed then.
+    called in a ``transaction``. Raises ``OSError`` if the disk does not take it; nothing changed then.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -119,21 +124,33 @@ class Journal:
         self._depth = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """What is written within is on the disk together, or not at all. No await inside; may be nested."""
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
+        """What is written within is on the disk together, or not at all. No await inside; may be nested.
+
+        Not ``durable``: it survives the end of this process, but comes to the disk with the next one that is,
+        or later: each fsync is one to twenty milliseconds in which the loop stands still.
+        """
         if self._depth == 0:
-            self._database.execute("BEGIN IMMEDIATE")
+            self._execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._execute("BEGIN IMMEDIATE")
         self._depth += 1
         try:
             yield
+            if self._depth == 1:
+                self._execute("COMMIT")
         except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
+            if self._depth == 1 and self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-        self._depth -= 1
-        if self._depth == 0:
-            self._database.execute("COMMIT")
+        finally:
+            self._depth -= 1
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.Error as exc:
+            number = ENOSPC if exc.sqlite_errorcode == sqlite3.SQLITE_FULL else EIO
+            raise OSError(number, f"the journal cannot be written: {exc}") from exc
 
     def add(self, upload: Upload) -> Upload:
         """Write a new row, in the state it has; returns ``upload`` with its number and time."""
@@ -153,7 +170,8 @@ class Journal:
             raise ValueError(f"row {row.row} ({row.state}) cannot become {state}")
         if state is not State.PARKED:
             changes["reason"] = ""
-        self._write(dataclasses.replace(row, state=state, **changes))
+        with self.transaction(durable=state not in FOUND_OUT_AGAIN):
+            self._write(dataclasses.replace(row, state=state, **changes))
         row.state = state
         for name, value in changes.items():
             setattr(row, name, value)
@@ -162,19 +180,10 @@ class Journal:
         """Write what the caller has changed of ``row``, in the state it has."""
         self._write(row)
 
-    def move(self, upload: Upload) -> None:
-        """The upload has another name now: its row becomes the newest, in one transaction.
-
-        For of two rows for one name the newer is what the user has there.
-        """
-        with self.transaction():
-            self.remove(upload)
-            self._insert(upload)
-
     def remove(self, row: Upload | Deletion) -> None:
         """Nothing is owed any more. No error if the row has gone already."""
-        with self.transaction():
-            self._database.execute("DELETE FROM owed WHERE row = ?", (row.row,))
+        with self.transaction(durable=False):
+            self._execute("DELETE FROM owed WHERE row = ?", (row.row,))
 
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
@@ -187,7 +196,7 @@ class Journal:
     def _insert(self, row: Upload | Deletion) -> None:
         made_at = row.made_at or time.time()
         with self.transaction():
-            cursor = self._database.execute(
+            cursor = self._execute(
                 "INSERT INTO owed (made_at, kind, state, body) VALUES (?, ?, ?, ?)",
                 (made_at, _kind(row), row.state, _encode(row)),
             )
@@ -196,7 +205,7 @@ class Journal:
 
     def _write(self, row: Upload | Deletion) -> None:
         with self.transaction():
-            self._database.execute(
+            self._execute(
                 "UPDATE owed SET state = ?, body = ? WHERE row = ?", (row.state, _encode(row), row.row)
             )
 
@@ -224,7 +233,8 @@ def _decode(row: int, made_at: float, kind: str, state: str, text: str) -> Uploa
     if kind == "deletion":
         return Deletion(row=row, made_at=made_at, state=State(state), **body)
     body["replaces"] = dict(body["replaces"])
-    return Upload(row=row, made_at=made_at, state=State(state), look_first=True, **body)
+    before = State(state)
+    return Upload(row=row, made_at=made_at, state=before, look_first=before is not State.WAITING, **body)
 
 
 # -- opening, and older versions ------------------------------------------------------------
