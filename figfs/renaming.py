@@ -18,7 +18,7 @@ from figfs.deletions import Deletions
 from figfs.journaling import Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, new_pending_key
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.settling import Settler
@@ -141,6 +141,8 @@ class Renaming:
     def _renamed(self, node: FileNode) -> None:
         """``node`` has a new name or place: settle it, after the grace if that moves a stored file."""
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
+        if node.key.kind is Kind.PENDING and isinstance(node.key.id, str):
+            self._tree.rekey(node, new_pending_key())  # an empty file, kept by its name
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
         self._rows.follow(file)

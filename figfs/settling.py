@@ -132,7 +132,9 @@ class Settler:
             return True
         if file.upload is not None and file.upload.state is not State.WAITING:
             return True
-        misplaced = places.is_misplaced(file.node, hold_is_over=file.hold_is_over)
+        node = file.node
+        # An emptied file stays here, whatever its name: Figshare takes no empty ones.
+        misplaced = node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over)
         unsettled = file.dirty or file.upload is not None or misplaced
         return unsettled and not file.handles and self.wanted(file) is not None
 
@@ -197,7 +199,8 @@ class Settler:
     async def _settle_when_due(self, node: FileNode, due: float) -> None:
         await trio.sleep_until(due)
         file = self._files.get(node)  # not the one of before: it may have been settled, and opened anew
-        if file is not None and file.upload is not None and file.upload.state is State.WAITING:
+        waits = file is not None and file.upload is not None and file.upload.state is State.WAITING
+        if file is not None and waits and node.local_size is None:  # else its close settles it
             self.settle(file)
 
     async def _settle_once(self, file: LocalFile) -> None:

@@ -13,13 +13,11 @@ def known(number: int) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, reason=f"bugs4 {number}")
 
 
-@known(1)
 def test_a_file_renamed_and_emptied_is_not_owed_for_ever() -> None:
     """An emptied file stays here; that it was renamed before must not be owed until the end of days."""
     run([Save("aaa/a", 100, FOREVER), Rename("aaa/a", "aaa/b.csv"), OpenFile("aaa/b.csv", 1, True, True)])
 
 
-@known(2)
 def test_an_empty_file_renamed_to_a_temporary_name_leaves_its_name() -> None:
     """The old name of an empty file does not come back with the next listing."""
     run([Create("aaa/a", 1), Check(), Rename("aaa/a", "aaa/.a.Xy12Zq")])
