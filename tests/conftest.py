@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from inprocess import fast_clock
 from trio.testing import MockClock
+
+# How long an example takes says how busy the machine is: four tests run at once. In continuous integration
+# Hypothesis takes its own profile "ci", which has no deadline either.
+if not hypothesis.settings.default.derandomize:
+    hypothesis.settings.register_profile("figfs", deadline=None)
+    hypothesis.settings.load_profile("figfs")
 
 
 @pytest.fixture

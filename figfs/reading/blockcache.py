@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -21,10 +20,12 @@ import trio
 from cachetools import LRUCache
 
 from figfs.errors import BadAnswer, RemoteError, TooSlow, Unreachable
-from figfs.reading.blocks import BLOCK_SIZE, aligned
+from figfs.reading.blocks import aligned
 from figfs.reading.blockstore import BlockStore
+from figfs.reading.keeping import Keeper
 from figfs.reading.memory import Memory
 from figfs.reading.segments import Content, Phase, Segment, Source, Stream, Verdict
+from figfs.reading.streams import Streams, comes_by
 from figfs.reading.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -46,13 +47,6 @@ UNKNOWN_RATE_AHEAD = 8 << 20
 LEAST_AHEAD = 1 << 20
 AHEAD_SHARE = 0.75  #: of the memory, for all that is fetched ahead
 
-#: A server that ignores ranges sends the whole file: so far (bytes) it may be ahead of the readers, and so
-#: long (seconds) it is kept waiting for them.
-STREAM_LEAD = 32 << 20
-STREAM_PATIENCE = 10.0
-STREAM_ROOM_PATIENCE = 1.0  #: seconds that it waits for room; then some of it passes unused
-STREAM_CELL = 1 << 20
-
 #: A read of what has just been fetched completely waits so long (seconds) for the comparison of its MD5.
 VERDICT_TIMEOUT = 20.0
 
@@ -61,7 +55,6 @@ BROKEN_FOR = 600.0
 
 WHOLE_PIECE = 4 << 20  #: bytes of a request where all of a file is fetched
 
-WRITERS = 2  #: threads that write to disk
 REMEMBERED = 4096  #: contents whose verdict is remembered though nothing of them is in memory
 
 
@@ -110,12 +103,21 @@ class BlockCache:
         self._fetched = 0
         self._from_disk = 0
         self._active: dict[object, float] = {}
-        self._writers = trio.CapacityLimiter(WRITERS)
+        self._keeper: Keeper | None = None
+        if store is not None:
+            self._keeper = Keeper(nursery=nursery, store=store, memory=self._memory, find=self._contents.get)
+        self._streams = Streams(
+            memory=self._memory,
+            in_flight=self._in_flight,
+            complete=self._complete,
+            end=self._end,
+            share=self._share,
+        )
         self._verifier = Verifier(
             nursery=nursery,
             store=store,
             on_progress=self._memory.changed,
-            on_good=self._mark,
+            on_good=self._good,
             on_mismatch=self._mismatch,
         )
 
@@ -378,16 +380,16 @@ class BlockCache:
     ) -> None:
         """Bytes [low, high) from Figshare, or from a stream that brings them anyway."""
         content = segment.content
-        reach = self._stream_lead()
+        reach = self._streams.lead()
         while (low := max(low, segment.start + segment.filled)) < high:
             segment.phase = Phase.WAITING
             content.changed()
-            if _comes_by(content.stream, low, reach):
+            if comes_by(content.stream, low, reach):
                 await content.wait()
                 continue
             async with self._slots:
                 low = max(low, segment.start + segment.filled)
-                if low < high and not _comes_by(content.stream, low, reach):
+                if low < high and not comes_by(content.stream, low, reach):
                     # No await since ``low`` was set: nobody else fills the segment from here on.
                     segment.phase = Phase.ASKING
                     if not await self._ask(source, segment, low, high, deadline):
@@ -420,7 +422,7 @@ class BlockCache:
                 asked = [each.end for each in content.segments if not each.ended and not each.is_prefetch]
                 stream = content.stream = Stream(max(asked, default=high))
             if content.stream is not stream:  # one is enough
-                if stream is None and _comes_by(content.stream, low + seen, content.size):
+                if stream is None and comes_by(content.stream, low + seen, content.size):
                     segment.phase = Phase.WAITING
                     no_use.cancel()
                     await trio.lowlevel.checkpoint()
@@ -430,7 +432,7 @@ class BlockCache:
                 segment.phase = Phase.WAITING  # for the next of its gaps
             self._count(len(chunk))
             deadline.deadline = trio.current_time() + self._fetch_timeout
-            return await self._take_spare(content, stream, offset, memoryview(chunk), ours=high)
+            return await self._streams.take(content, stream, offset, memoryview(chunk), ours=high)
 
         buffer = segment.view[low - segment.start : high - segment.start]
         with trio.CancelScope() as no_use:
@@ -438,7 +440,7 @@ class BlockCache:
                 await source.fetch(low, high, buffer, progress=progress, spare=spare)
             finally:
                 if stream is not None:
-                    self._end_stream(content, stream)
+                    self._streams.end(content, stream)
         if no_use.cancelled_caught:
             return False
         if seen < high - low:
@@ -466,11 +468,8 @@ class BlockCache:
         self._memory.keep(segment)
         if segment.end <= content.spent:
             self._memory.spend(segment)
-        if self.store is not None and not segment.on_disk:
-            content.unwritten += 1
-            segment.to_be_written = True
-            self._memory.unwritten += segment.filled
-            self._nursery.start_soon(self._write, self.store, segment)
+        if self._keeper is not None and not segment.on_disk:
+            self._keeper.write(segment)
         self._verifier.advance(content)
         self._memory.changed()
 
@@ -489,128 +488,11 @@ class BlockCache:
                 segment.content.remove(segment)
             self._memory.give_back(segment)
 
-    # -- answers that bring a whole file ------------------------------------------------------------
-
-    async def _take_spare(
-        self, content: Content, stream: Stream, offset: int, chunk: memoryview, *, ours: int
-    ) -> bool:
-        """Put what comes along into the segments that want it, or into new ones; False to end the stream.
-
-        ``ours``: up to there the one who opened the stream waits for it, so it must not be held up before.
-        """
-        while chunk:
-            if offset >= ours and not await self._is_wanted_soon(content, stream, offset):
-                return False
-            segment = content.find(offset)
-            if segment is not None and offset >= ours:
-                with trio.move_on_after(STREAM_ROOM_PATIENCE):
-                    while not segment.ended and segment.phase is Phase.PREPARING and not segment.stream:
-                        await content.wait()
-            if segment is None and offset % BLOCK_SIZE == 0:
-                segment = self._new_cell(content, stream, offset)
-                if not self._memory.reserve(segment):
-                    if offset >= ours:
-                        with trio.move_on_after(STREAM_ROOM_PATIENCE):
-                            await self._memory.wait_for_room(segment)
-                    if not segment.room:
-                        self._end(segment, Unreachable("no room for what came along"))
-                        segment = None
-            if content.stream is not stream:
-                return False
-            # No await until the bytes are in their place.
-            stop = offset - offset % BLOCK_SIZE + BLOCK_SIZE if segment is None else segment.end
-            size = min(len(chunk), stop - offset)
-            if (
-                segment is not None
-                and segment.start + segment.filled == offset
-                and segment.room
-                and (segment.phase is Phase.WAITING or segment.stream is stream)
-            ):
-                if content.is_anew(offset):
-                    content.start_verification()
-                segment.view[offset - segment.start :][:size] = chunk[:size]
-                segment.advance(offset + size - segment.start)
-                if segment.complete:
-                    self._complete(segment)
-            offset, chunk = offset + size, chunk[size:]
-            stream.position = offset
-            content.changed()
-        return True
-
-    def _new_cell(self, content: Content, stream: Stream, offset: int) -> Segment:
-        """A segment from ``offset`` on, where there is none, for the stream to fill. It has no room yet."""
-        end = min((offset // STREAM_CELL + 1) * STREAM_CELL, offset + self._memory.longest, content.size)
-        start, end = content.gaps(offset, end)[0]
-        segment = Segment(content, start, end, is_prefetch=True)
-        segment.stream = stream
-        content.insert(segment)
-        self._in_flight.add(segment)
-        return segment
-
-    def _stream_lead(self) -> int:
-        return min(STREAM_LEAD, self._share() // 2)  # beside what the readers have asked for themselves
-
-    async def _is_wanted_soon(self, content: Content, stream: Stream, offset: int) -> bool:
-        with trio.move_on_after(STREAM_PATIENCE):
-            while content.stream is stream and offset > stream.demanded + self._stream_lead():
-                await content.wait()
-            return content.stream is stream
-        return False
-
-    def _end_stream(self, content: Content, stream: Stream) -> None:
-        if content.stream is stream:
-            content.stream = None
-        for segment in [each for each in self._in_flight if each.stream is stream]:
-            self._end(segment, Unreachable("the answer ended"))
+    def _good(self, content: Content) -> None:
+        """All of it is what Figshare says."""
         content.changed()
-
-    # -- on disk ------------------------------------------------------------
-
-    async def _write(self, store: BlockStore, segment: Segment) -> None:
-        """Put a complete segment on disk, unless it has given way before its turn."""
-        content = segment.content
-        marked = False
-
-        def write() -> bool:
-            store.write(content.key, content.size, segment.start, segment.view[: segment.filled])
-            # The last of them, most often all of a small file: two more hops between threads cost more.
-            return content.unwritten == 1 and _mark_if_good(store, content)
-
-        try:
-            async with self._writers:
-                if segment.kept:
-                    segment.pins += 1
-                    try:
-                        marked = await trio.to_thread.run_sync(write)
-                        segment.on_disk = True
-                    finally:
-                        segment.pins -= 1
-        except Exception:  # a bug in here must not end the mount
-            log.exception("writing of %r to the cache", segment)
-        finally:
-            content.unwritten -= 1
-            segment.to_be_written = False
-            self._memory.unwritten -= segment.filled
-            content.changed()
-            self._memory.changed()
-            if content.verdict is Verdict.GOOD and not marked:
-                self._mark(content)
-
-    def _mark(self, content: Content) -> None:
-        """Remember on disk that the content is verified, once all of it is there."""
-        content.changed()
-        if self.store is not None and not content.unwritten:
-            content.unwritten += 1
-            self._nursery.start_soon(self._mark_on_disk, self.store, content)
-
-    async def _mark_on_disk(self, store: BlockStore, content: Content) -> None:
-        try:
-            await trio.to_thread.run_sync(_mark_if_good, store, content)
-        except Exception:  # a bug in here must not end the mount
-            log.exception("marking of %s", content.key)
-        finally:
-            content.unwritten -= 1
-            content.changed()
+        if self._keeper is not None:
+            self._keeper.mark(content)
 
     def _mismatch(self, content: Content, found: str) -> None:
         """All of it was fetched, and is not what Figshare says: drop it all."""
@@ -634,48 +516,16 @@ class BlockCache:
         if not again:
             content.verdict = Verdict.BAD
             content.bad_until = trio.current_time() + BROKEN_FOR
-        if self.store is not None:
-            content.dropped = trio.Event()
-            self._nursery.start_soon(self._drop, self.store, content, content.dropped)
+        if self._keeper is not None:
+            self._keeper.drop(content)
         content.changed()
-
-    async def _drop(self, store: BlockStore, content: Content, dropped: trio.Event) -> None:
-        """Drop it on disk. What is fetched meanwhile waits, so it is not dropped with the old."""
-        try:
-            while content.unwritten:
-                await content.wait()
-            await trio.to_thread.run_sync(store.drop, content.key)
-        except Exception:  # a bug in here must not end the mount
-            log.exception("dropping of %s", content.key)
-        finally:
-            dropped.set()
 
     def adopt(self, key: str, size: int, path: Path) -> None:
         """Keep what was just uploaded, whose MD5 has been compared: a copy of the file ``path`` goes to disk,
         beside what else is done. The file may be deleted meanwhile. Errors are logged only.
         """
-        if self.store is None or not size:
-            return
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            log.debug("cannot keep %s in the cache: %s", key, exc)
-            return
-        self._nursery.start_soon(self._adopt, self.store, key, size, descriptor, name=f"adopt {key}")
-
-    async def _adopt(self, store: BlockStore, key: str, size: int, descriptor: int) -> None:
-        try:
-            await trio.to_thread.run_sync(_copy_into, store, key, size, descriptor, limiter=self._writers)
-            content = self._contents.get(key)
-            if content is None or not (content.segments or content.unwritten or content.is_being_dropped):
-                # Nobody else, in this mount, can have written of it meanwhile what was not compared.
-                await trio.to_thread.run_sync(_mark_if_whole, store, key, size)
-            if content is not None:
-                content.loaded = None  # there is more on disk than when it was looked at
-        except Exception:  # a bug in here must not end the mount
-            log.exception("keeping %s in the cache", key)
-        finally:
-            os.close(descriptor)
+        if self._keeper is not None and size:
+            self._keeper.adopt(key, size, path)
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -687,37 +537,6 @@ class BlockCache:
             fetched=self._fetched,
             from_disk=self._from_disk,
         )
-
-
-def _comes_by(stream: Stream | None, position: int, reach: int) -> bool:
-    """Whether there is a stream that will bring what is at ``position``, from ``reach`` before it at most."""
-    return stream is not None and stream.position <= position <= stream.position + reach
-
-
-def _copy_into(store: BlockStore, key: str, size: int, descriptor: int) -> None:
-    """Write all of a local file, in place of what is there unless that was compared."""
-    if store.is_verified(key) and not store.missing(key, size):
-        return
-    store.drop(key)
-    for start in range(0, size, STREAM_CELL):
-        piece = os.pread(descriptor, min(STREAM_CELL, size - start), start)
-        if len(piece) != min(STREAM_CELL, size - start):
-            return
-        store.write(key, size, start, piece)
-
-
-def _mark_if_good(store: BlockStore, content: Content) -> bool:
-    """In a thread. The caller counts in ``unwritten``, so nothing of it is dropped meanwhile."""
-    if content.verdict is not Verdict.GOOD:
-        return False
-    if not store.missing(content.key, content.size) and content.verdict is Verdict.GOOD:
-        store.mark_verified(content.key)
-    return True
-
-
-def _mark_if_whole(store: BlockStore, key: str, size: int) -> None:
-    if not store.missing(key, size):
-        store.mark_verified(key)
 
 
 def _pieces(ranges: Iterable[tuple[int, int]], longest: int) -> Iterator[tuple[int, int]]:

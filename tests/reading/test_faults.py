@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from remotes import KIB, MIB, content_of, open_cache, open_store
 
 from figfs.errors import BadAnswer, RemoteError, Unreachable
-from figfs.reading import blockcache
+from figfs.reading import blockcache, streams
 from figfs.reading.blockcache import BlockCache
 from figfs.reading.blocks import BLOCK_SIZE
 from figfs.reading.blockstore import BlockStore
@@ -373,7 +373,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "BROKEN_FOR": 0.01,
         "WHOLE_PIECE": 512 * KIB,
     }.items():
-        monkeypatch.setattr(blockcache, name, value)
+        monkeypatch.setattr(streams if name.startswith("STREAM") else blockcache, name, value)
     yield
     logging.disable(logging.NOTSET)
 

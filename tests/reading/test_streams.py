@@ -25,8 +25,9 @@ from remotes import (
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from figfs.errors import Unreachable
-from figfs.reading.blockcache import STREAM_LEAD, STREAM_PATIENCE, BlockCache
+from figfs.reading.blockcache import BlockCache
 from figfs.reading.segments import Verdict
+from figfs.reading.streams import STREAM_LEAD, STREAM_PATIENCE
 
 
 def remote_of(size: int, *, md5: str | None = None, step: int = MIB) -> Remote:
@@ -192,7 +193,7 @@ async def test_it_breaks_off(cache: BlockCache) -> None:
         assert len(remote.asked) == 1
         content = cache.content(remote.source)
         assert content.stream is not None
-        cache._end_stream(content, content.stream)
+        cache._streams.end(content, content.stream)
         gate.set()
     assert len(remote.asked) in (2, 3)
 
