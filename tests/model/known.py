@@ -7,39 +7,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onemount import Mount, Operation
-from operations import OpenFile, Rename, Truncate, TruncatePath
+from operations import Crash, Unmount
+from reference import final_path
 
 
-def _empties_moved(mount: Mount, operation: Operation) -> bool:
-    """1: what Figshare has under another name, or is renamed later, is emptied."""
-    files = mount.reference.files
-    if isinstance(operation, Rename):
-        file = files.get(operation.old)
-        return file is not None and not file.data and bool(file.past)
-    if (isinstance(operation, OpenFile) and operation.write and operation.truncate) or (
-        isinstance(operation, TruncatePath) and operation.size == 0
-    ):
-        file = files.get(operation.path)
-    elif isinstance(operation, Truncate) and operation.size == 0:
-        handle = mount.handle(operation.handle, writable=True)
-        file = handle.file if handle is not None else None
-    else:
-        return False
-    return file is not None and any(path != file.path for path, _ in file.past)
-
-
-def _renames_empty(mount: Mount, operation: Operation) -> bool:
-    """2: the old name of an empty file comes back when it is renamed to a temporary name."""
-    if not isinstance(operation, Rename):
-        return False
-    file = mount.reference.files.get(operation.old)
-    return file is not None and not file.data
+def _crashes_before_rename(mount: Mount, operation: Operation) -> bool:
+    """3: what was closed under a temporary name is a second file of its final name after a crash."""
+    return isinstance(operation, Crash | Unmount) and any(
+        final_path(path) != path and final_path(path) in mount.reference.files and file.maybe
+        for path, file in mount.reference.files.items()
+    )
 
 
 #: Number of the bug, and whether the operation, now, would lead to it.
 KNOWN: list[tuple[int, Callable[[Mount, Operation], bool]]] = [
-    (1, _empties_moved),
-    (2, _renames_empty),
+    (3, _crashes_before_rename),
 ]
 
 

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from unittest import mock
 import httpx
 import inprocess
 import trio
-from reference import File, Reference
+from reference import LOCAL, File, Reference
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
@@ -102,6 +103,9 @@ class Mount:
         self.log = Log()
         self.world: inprocess.World
         self.programs: trio.Nursery
+        self.restarting = False  #: the session is over, another one follows
+        self.sessions = 0
+        self.abandoned: set[str] = set()  #: spool files of what was open when the machine crashed
         self._busy = 0
 
     # -- as the programs see it ------------------------------------------------------------
@@ -151,7 +155,7 @@ class Mount:
                 world.files.release(handle.number)
                 file.opened -= 1
         if not other:
-            file.is_kept(version)
+            file.is_kept(version, last=last)
 
     async def close(self, handle: Open, patience: float = 1e6) -> None:
         """``close()``, in the background if it takes longer than ``patience`` seconds."""
@@ -198,29 +202,34 @@ class Mount:
         """No handle is open, no program at work, no temporary name held, nothing owed."""
         while self.handles:
             await self.close(self.handles[0])
-        with trio.move_on_after(LONGEST_WAIT) as scope:
-            while self._busy:  # noqa: ASYNC110 (there are no events for that)
-                await trio.sleep(0.1)
-            await trio.sleep(2 * HOLD_TIME)
-            while self.world.owed():  # noqa: ASYNC110
-                await trio.sleep(1)
-        if scope.cancelled_caught:
-            raise Difference(f"after {LONGEST_WAIT} s still owed: {self.world.owed()}")
+        await self.until(lambda: not self._busy, "a program waits in close")
+        await trio.sleep(2 * HOLD_TIME)
+        await self.until(lambda: not self.world.owed(), "something is owed")
+
+    async def until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Wait for what must come to be; there is no event for it."""
+        give_up = trio.current_time() + LONGEST_WAIT
+        while not condition():
+            if trio.current_time() > give_up:
+                raise Difference(f"after {LONGEST_WAIT} s {otherwise}")
+            await trio.sleep(1)
 
     async def check(self) -> None:
         """Figshare holds the files of the reference, once each, and nothing else; so does the mount."""
         await self.quiet()
         expected = sorted(
-            (path, file.data) for path, file in self.reference.files.items() if file.data and not _local(path)
+            (path, file.data)
+            for path, file in self.reference.files.items()
+            if file.data and not is_local(path)
         )
         found = sorted(self.stored())
-        # What a file was before it was emptied stays on Figshare until there is content to replace it with.
-        emptied = [file.past for file in self.reference.files.values() if not file.data]
-        extra = list((Counter(found) - Counter(expected)).elements())
-        for stored in extra:
-            past = next((past for past in emptied if stored in past), None)
+        # What a file was before it was emptied stays on Figshare until there is content to replace it with;
+        # before it got the name of litter, for good: else its only copy would end with the mount.
+        local = [file.past for path, file in self.reference.files.items() if not file.data or is_local(path)]
+        for stored in (Counter(found) - Counter(expected)).elements():
+            past = next((past for past in local if stored in past), None)
             if past is not None:
-                emptied.remove(past)
+                local.remove(past)
                 found.remove(stored)
         if found != expected:
             raise Difference(f"Figshare holds {_names(found)}, expected {_names(expected)}")
@@ -232,8 +241,8 @@ class Mount:
             await self.compare_listing(directory)
         for path, file in self.reference.files.items():
             self.compare(path, await self.read_path(path), file.data)
-        kept = sum(_local(path) or not file.data for path, file in self.reference.files.items())
-        left = len(list(self.world.spool_directory.iterdir()))
+        kept = sum(is_local(path) or not file.data for path, file in self.reference.files.items())
+        left = len(self.spooled() - self.abandoned)
         if left > kept:
             raise Difference(f"{left - kept} spool files are left")
         self.reference.settled()
@@ -242,6 +251,9 @@ class Mount:
         found, expected = await self.listing(directory), self.reference.names(directory)
         if found != expected:
             raise Difference(f"{directory} lists {found}, expected {expected}")
+
+    def spooled(self) -> set[str]:
+        return {path.name for path in self.world.spool_directory.iterdir()}
 
     def rows(self) -> list[dict[str, Any]]:
         return [row for article in self.articles.values() for row in self.world.rows(article)]
@@ -258,6 +270,59 @@ class Mount:
         return self.sandbox.blobs.opener(row["id"], pattern=False, size=row["size"])(0, row["size"])
 
     # -- sessions ------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """After the start of the mount."""
+        self.sessions += 1
+        if self.restarting:
+            self.restarting, self._busy = False, 0
+            self.abandoned = self.spooled() - {row.spool_name for row in self.world.journal.uploads()}
+            await self.recover()
+            return
+        for title in ARTICLES:
+            node = await self.world.mkdir(self.path(title))
+            assert isinstance(node.key.id, int)
+            self.articles[title] = node.key.id
+
+    async def crash(self, *, server_goes_on: bool) -> None:
+        """The machine stops: what is on disk now is what the next mount finds."""
+        wire = self.world.wire
+        assert isinstance(wire, ModelWire)
+        wire.dead = True
+        state = self.directory.with_name(f"state{self.sessions}")
+        shutil.copytree(self.directory, state)
+        if not server_goes_on:
+            for scope in wire.serving:
+                scope.cancel()
+        await self.until(lambda: not wire.serving, "the server is busy")
+        self.directory = state
+        self._end()
+
+    async def unmount(self, patience: float) -> None:
+        """All programs end, then the mount, which waits for uploads for ``patience`` seconds."""
+        while self.handles:
+            await self.close(self.handles[0])
+        await self.until(lambda: not self._busy, "a program waits in close")
+        await self.world.fs.drain(patience)
+        for path, file in self.reference.files.items():
+            file.sure = not is_local(path)
+        self._end()
+
+    def _end(self) -> None:
+        self.handles.clear()
+        self.restarting = True
+
+    async def recover(self) -> None:
+        """The first look after a restart: what is there must be as promised, and is the truth from now on."""
+        found = {}
+        for directory in ARTICLES:
+            for name in await self.listing(directory):
+                path = f"{directory}/{name}"
+                found[path] = await self.read_path(path)
+        trouble = self.reference.explain(found)
+        if trouble is not None:
+            raise Difference(f"after a restart: {trouble}")
+        self.reference.become(found)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -306,15 +371,15 @@ async def _run(
         mount = Mount(sandbox, directory / "state")
         logging.getLogger("figfs").addHandler(mount.log)
         try:
-            async with mount.session():
-                for title in ARTICLES:
-                    node = await mount.world.mkdir(mount.path(title))
-                    assert isinstance(node.key.id, int)
-                    mount.articles[title] = node.key.id
-                for number, operation in enumerate(operations):
-                    if not skip(mount, operation):
-                        await _step(mount, number, operation)
-                await _step(mount, len(operations), Finally())
+            steps = iter(enumerate([*operations, Finally()]))
+            while mount.sessions == 0 or mount.restarting:
+                async with mount.session():
+                    await mount.begin()
+                    for number, operation in steps:
+                        if not skip(mount, operation):
+                            await _step(mount, number, operation)
+                        if mount.restarting:
+                            break
         finally:
             logging.getLogger("figfs").removeHandler(mount.log)
 
@@ -359,9 +424,8 @@ def _node_of(world: inprocess.World, handle: Open) -> FileNode:
     return world.files._handles[handle.number].file.node
 
 
-def _local(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith(".swp")
+def is_local(path: str) -> bool:
+    return path.endswith(LOCAL)
 
 
 def _names(files: Sequence[tuple[str, bytes]]) -> str:

@@ -12,8 +12,9 @@ import trio
 from hypothesis import strategies as st
 from inprocess import TRUNCATE
 from onemount import ARTICLES, Mount, Operation
+from reference import FINAL, HELD, LOCAL
 
-NAMES = ("a", "b.csv", "c", ".a.Xy12Zq", "b.csv.part", "a~", "tmpab3d_x9z", ".a.swp")
+NAMES = ("a", "b.csv", "c", *FINAL, *HELD, *LOCAL)
 DIRECTORIES = ARTICLES
 LENGTH = 40  #: of a list, before it is shrunk
 
@@ -246,6 +247,26 @@ class Check:
         await mount.check()
 
 
+@dataclasses.dataclass(frozen=True)
+class Crash:
+    """``kill -9`` or a power cut, and another mount."""
+
+    server_goes_on: bool  #: with the requests that it has
+
+    async def run(self, mount: Mount) -> None:
+        await mount.crash(server_goes_on=self.server_goes_on)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmount:
+    """A clean end, and another mount."""
+
+    patience: float
+
+    async def run(self, mount: Mount) -> None:
+        await mount.unmount(self.patience)
+
+
 paths = st.builds(lambda d, n: f"{d}/{n}", st.sampled_from(DIRECTORIES), st.sampled_from(NAMES))
 programs = st.integers(1, 2)
 handles = st.integers(0, 3)
@@ -272,6 +293,8 @@ operation: st.SearchStrategy[Operation] = st.one_of(
     st.builds(List, st.sampled_from(DIRECTORIES)),
     st.builds(Sleep, seconds),
     st.builds(Check),
+    st.builds(Crash, st.booleans()),
+    st.builds(Unmount, st.sampled_from([60.0, 1.0])),
 )
 
 #: Lists that are long, and shrink to short ones: None is no operation.

@@ -10,6 +10,11 @@ from __future__ import annotations
 import dataclasses
 import random
 
+#: Temporary names whose final one can be told, and held ones.
+FINAL = {".a.Xy12Zq": "a", "b.csv.part": "b.csv"}
+HELD = ("a~", "tmpab3d_x9z")
+LOCAL = (".a.swp",)  #: never uploaded
+
 
 @dataclasses.dataclass(eq=False)
 class File:
@@ -39,16 +44,19 @@ class File:
     def may_be_kept(self) -> None:
         """A close of it has begun."""
         if self.path is not None:
-            self.maybe.add((self.path, self.data))
+            # Between its close and its rename, what rsync and KIO make is what they will call it.
+            self.maybe |= {(self.path, self.data), (final_path(self.path), self.data)}
             self.past.add((self.path, self.data))
 
-    def is_kept(self, version: int) -> None:
-        """A close that began at ``version`` was accepted."""
+    def is_kept(self, version: int, *, last: bool) -> None:
+        """A close that began at ``version`` was accepted; ``last``: of the last descriptor."""
         self.may_be_kept()
-        self.sure = True
+        self.sure = self.sure or bool(self.data) or last
         if version == self.version and self.path is not None:
             self.touched = False
-            self.maybe = {(self.path, self.data)}
+            self.maybe = {(self.path, self.data), (final_path(self.path), self.data)}
+            if not self.data:  # Figshare has what it was before, until there is content
+                self.maybe |= self.past
 
 
 class Reference:
@@ -85,7 +93,7 @@ class Reference:
             file.past |= victim.past
         file.path = new
         self.files[new] = file
-        file.maybe |= {(new, data) for _, data in file.maybe}
+        file.maybe |= {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
 
     def names(self, directory: str) -> list[str]:
         return sorted(path.rpartition("/")[2] for path in self.files if path.rpartition("/")[0] == directory)
@@ -117,6 +125,12 @@ class Reference:
             path: File(path, data, touched=False, sure=True, maybe={(path, data)}, past={(path, data)})
             for path, data in found.items()
         }
+
+
+def final_path(path: str) -> str:
+    """Where a file under a temporary name will be, if that can be told."""
+    directory, _, name = path.rpartition("/")
+    return f"{directory}/{FINAL.get(name, name)}"
 
 
 def describe(places: set[tuple[str, bytes]]) -> str:

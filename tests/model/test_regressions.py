@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from onemount import run
-from operations import Check, Create, OpenFile, Rename, Save
+from operations import Check, Crash, Create, OpenFile, Rename, Save
 
 FOREVER = 1e6
 
@@ -21,3 +21,9 @@ def test_a_file_renamed_and_emptied_is_not_owed_for_ever() -> None:
 def test_an_empty_file_renamed_to_a_temporary_name_leaves_its_name() -> None:
     """The old name of an empty file does not come back with the next listing."""
     run([Create("aaa/a", 1), Check(), Rename("aaa/a", "aaa/.a.Xy12Zq")])
+
+
+@known(3)
+def test_a_crash_between_close_and_rename_makes_no_second_file_of_the_name() -> None:
+    """rsync's temporary file, closed and not renamed yet, does not become `a [id]` beside `a`."""
+    run([Save("aaa/a", 100, FOREVER), Save("aaa/.a.Xy12Zq", 200, FOREVER), Crash(False)])
