@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 RENAME_NOREPLACE = 1  # linux/fs.h
 SHORT = 1.0  #: seconds for which the kernel may answer for what may change without its doing
 XATTR_PREFIX = "user.figshare."
+LARGEST_XATTRS = 1 << 16  #: bytes of all extended attributes of one file: what the kernel lets one have
 UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
@@ -146,8 +147,50 @@ class FileSystem:
 
     # -- extended attributes ------------------------------------------------------------
 
-    def xattrs(self, inode: int) -> dict[str, str]:
-        """The extended attributes of a node, from memory."""
+    def getxattr(self, inode: int, name: str) -> bytes:
+        """An extended attribute, from memory. ``OSError``: ENODATA, or EOPNOTSUPP outside of ``user.``."""
+        _check_xattr(name)
+        found = self._tree.node(inode).xattrs.get(name)
+        if name.startswith(XATTR_PREFIX):
+            told = self._told_of(inode).get(name.removeprefix(XATTR_PREFIX))
+            found = told.encode("utf-8", "surrogateescape") if told is not None else None
+        if found is None:
+            raise OSError(errno.ENODATA, "no such attribute")
+        return found
+
+    def listxattr(self, inode: int) -> list[str]:
+        """Names of what programs have set. What figfs tells is not among them, as in Ceph: programs that
+        copy attributes (``rsync -X``) would set it elsewhere, and try to remove it here.
+        """
+        return list(self._tree.node(inode).xattrs)
+
+    def setxattr(self, inode: int, name: str, value: bytes) -> None:
+        """Kept here, as times are. ``OSError``: EPERM for what figfs tells, ENOSPC if it is too much."""
+        self._check_own_xattr(name)
+        node = self._tree.node(inode)
+        new = {**node.xattrs, name: value}
+        if sum(len(key) + len(each) for key, each in new.items()) > LARGEST_XATTRS:
+            raise OSError(errno.ENOSPC, f"more than {LARGEST_XATTRS} bytes of extended attributes")
+        node.xattrs = new
+        self._tree.save(node)
+
+    def removexattr(self, inode: int, name: str) -> None:
+        """``OSError``: EPERM for what figfs tells, ENODATA."""
+        self._check_own_xattr(name)
+        node = self._tree.node(inode)
+        if name not in node.xattrs:
+            raise OSError(errno.ENODATA, "no such attribute")
+        node.xattrs = {key: value for key, value in node.xattrs.items() if key != name}
+        self._tree.save(node)
+
+    @staticmethod
+    def _check_own_xattr(name: str) -> None:
+        _check_xattr(name)
+        if name.startswith(XATTR_PREFIX):
+            raise OSError(errno.EPERM, "told by figfs: nobody else can set it")
+
+    def _told_of(self, inode: int) -> dict[str, str]:
+        """What figfs tells of a node, without the prefix."""
         node = self._tree.node(inode)
         found: dict[str, str] = {}
         if isinstance(node, FileNode) and node.stored is not None and node.local_size is None:
@@ -159,7 +202,7 @@ class FileSystem:
             found["cache"] = str(store.directory)
         if node is self._tree.root and self.state_directory is not None:
             found["state-dir"] = str(self.state_directory)
-        return {f"{XATTR_PREFIX}{name}": value for name, value in found.items()}
+        return found
 
     def node(self, inode: int) -> Node:
         return self._tree.node(inode)
@@ -361,6 +404,12 @@ class FileSystem:
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
         return self._settler.owed() + self._resumer.owed()
+
+
+def _check_xattr(name: str) -> None:
+    if not name.startswith("user."):
+        # Not ENODATA: "ls -l" asks for two of them of every file, until it hears that there are none.
+        raise OSError(errno.EOPNOTSUPP, "no such attributes here")
 
 
 def _may_be_dropped(node: Node) -> bool:

@@ -12,6 +12,7 @@ import errno
 import functools
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -149,17 +150,19 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        if not name.startswith(b"user."):
-            # Not ENODATA: "ls -l" asks for two of them of every file, until it hears that there are none.
-            raise OSError(errno.EOPNOTSUPP, "no such attributes here")
-        value = self._fs.xattrs(inode).get(name.decode("utf-8", "surrogateescape"))
-        if value is None:
-            raise OSError(errno.ENODATA, "no such attribute")
-        return value.encode("utf-8", "surrogateescape")
+        return self._fs.getxattr(inode, os.fsdecode(name))
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return [name.encode() for name in self._fs.xattrs(inode)]
+        return [os.fsencode(name) for name in self._fs.listxattr(inode)]
+
+    @handler
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._fs.setxattr(inode, os.fsdecode(name), value)
+
+    @handler
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._fs.removexattr(inode, os.fsdecode(name))
 
     # -- directories ------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-"""Attributes that Figshare does not keep: times, permission bits and empty folders, in SQLite in the state
-directory.
+"""Attributes that Figshare does not keep: times, permission bits, extended attributes and empty folders, in
+SQLite in the state directory.
 
 Figshare files have no dates (api.md §0), and ``rsync -a`` sends every file again where times are not kept.
 Rows are kept by the node's key, for a stored file its id, so they survive a remount. All of it is read into
@@ -8,9 +8,11 @@ memory once: ``getattr`` never waits for a disk.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Saved:
     atime_ns: int | None = None
     made: bool = False
     inode: int | None = None  #: the number a node was made with, where it is not the one of its key
+    xattrs: str = ""  #: extended attributes, as ``_encode`` writes them
 
 
 class Attributes:
@@ -37,10 +40,10 @@ class Attributes:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._rows: dict[str, Saved] = {}
-        for key, mode, mtime_ns, atime_ns, made, inode in database.execute(
-            "SELECT key, mode, mtime_ns, atime_ns, made, inode FROM attributes"
+        for key, mode, mtime_ns, atime_ns, made, inode, xattrs in database.execute(
+            "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs FROM attributes"
         ):
-            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode)
+            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs)
 
     def apply(self, node: Node) -> None:
         """Give a node that has just been made what was kept for its key."""
@@ -48,6 +51,7 @@ class Attributes:
         if saved is None:
             return
         node.mode, node.mtime_ns, node.atime_ns = saved.mode, saved.mtime_ns, saved.atime_ns
+        node.xattrs = _decode(saved.xattrs)
         if isinstance(node, Container):
             node.made = saved.made
 
@@ -59,7 +63,8 @@ class Attributes:
             return
         made = isinstance(node, Container) and node.made
         inode = None if node.inode == inode_of(node.key) else node.inode
-        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode))
+        xattrs = _encode(node.xattrs)
+        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode, xattrs))
 
     def keep(self, key: Key, saved: Saved) -> None:
         """Keep ``saved`` for ``key``; costs nothing where nothing changes."""
@@ -68,9 +73,9 @@ class Attributes:
         self._rows[str(key)] = saved
         with self._database:
             self._database.execute(
-                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made, inode)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (str(key), saved.mode, saved.mtime_ns, saved.atime_ns, saved.made, saved.inode),
+                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made, inode, xattrs)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (str(key), *dataclasses.astuple(saved)),
             )
 
     def drop(self, key: Key) -> None:
@@ -97,6 +102,18 @@ class Attributes:
         ]
 
 
+def _encode(xattrs: Mapping[str, bytes]) -> str:
+    if not xattrs:
+        return ""
+    return json.dumps({name: base64.b64encode(value).decode() for name, value in sorted(xattrs.items())})
+
+
+def _decode(text: str) -> dict[str, bytes]:
+    if not text:
+        return {}
+    return {name: base64.b64decode(value) for name, value in json.loads(text).items()}
+
+
 @contextmanager
 def open_attributes(path: Path) -> Iterator[Attributes]:
     """Open (and make, the first time) the table at ``path``."""
@@ -108,8 +125,12 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
         database.execute("PRAGMA synchronous=NORMAL")
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"
-            " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0, inode INTEGER) WITHOUT ROWID"
+            " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0, inode INTEGER,"
+            " xattrs TEXT NOT NULL DEFAULT '') WITHOUT ROWID"
         )
+        columns = [row[1] for row in database.execute("PRAGMA table_info(attributes)")]
+        if "xattrs" not in columns:  # from an older figfs
+            database.execute("ALTER TABLE attributes ADD COLUMN xattrs TEXT NOT NULL DEFAULT ''")
         yield Attributes(database)
     finally:
         database.close()

@@ -86,6 +86,7 @@ class Node:
         "parent",
         "remote_time_ns",
         "vanished",
+        "xattrs",
     )
 
     file_type = stat.S_IFREG
@@ -99,6 +100,7 @@ class Node:
         self.mode: int | None = None  #: permission bits a program has set, else None
         self.mtime_ns: int | None = None  #: times a program has set
         self.atime_ns: int | None = None
+        self.xattrs: dict[str, bytes] = {}  #: extended attributes a program has set
         self.ctime_ns: int | None = None
         self.remote_time_ns = 0  #: the best date Figshare has for it
         #: Trio's clock when its name or place was last decided here: a listing that began earlier is not

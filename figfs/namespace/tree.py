@@ -180,6 +180,7 @@ class Tree:
         """Nothing done here to a stored file counts any more: name, times and mode are as they were."""
         node.changed_at = -math.inf
         node.mode = node.mtime_ns = node.atime_ns = None
+        node.xattrs = {}
         node.kernel_is_stale = True
         self.attributes.apply(node)
 

@@ -293,7 +293,6 @@ def test_rsync_of_odd_names(article: Article, tmp_path: Path, needs: Needs) -> N
     assert run("rsync", "-a", "-i", f"{source}/", article.path).stdout == ""
 
 
-@pytest.mark.xfail(strict=True, reason="bugs4 E1")
 def test_rsync_with_attributes(article: Article, tree: Path, needs: Needs) -> None:
     """``rsync -aAX`` with an attribute of the user's: exit 0, and the second run is a no-op."""
     needs("rsync")
