@@ -518,3 +518,33 @@ def test_disk_full(
     mount.claim(r"WARNING figfs\.")
     article.will_hold({"accepted": NEW, "fits": content("fits", 1 << 20)}, timeout=30)
     assert shutil.disk_usage(tiny_disk).free > 2 << 20
+
+
+# -- extended attributes ------------------------------------------------------------
+
+
+def test_attributes_of_the_user(make_mount: MakeMount, request: pytest.FixtureRequest) -> None:
+    """Set, read, listed, removed; kept by file over an upload, a rename and a remount; only ``user.`` ones."""
+    article = new_article(make_mount("--grace", "0.2"), title_of(request))
+    path = article / "f"
+    with path.open("wb") as file:
+        os.setxattr(file.fileno(), "user.origin", b"lab \x00\xff")
+        os.setxattr(file.fileno(), "user.empty", b"")
+        file.write(OLD)
+    os.setxattr(article.path, "user.color", b"red")
+    assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == {
+        "user.origin": b"lab \x00\xff",
+        "user.empty": b"",
+    }
+    os.removexattr(path, "user.empty")
+    assert errno_of(lambda: os.removexattr(path, "user.empty")) == errno.ENODATA
+    assert errno_of(lambda: os.setxattr(path, "trusted.x", b"")) == errno.EOPNOTSUPP
+    assert errno_of(lambda: [os.setxattr(path, f"user.{n}", bytes(30_000)) for n in range(3)]) == errno.ENOSPC
+    for n in range(2):
+        os.removexattr(path, f"user.{n}")
+    path.rename(article / "g")
+    article.will_hold({"g": OLD})
+    article.mount.remount()
+    assert os.listxattr(article / "g") == ["user.origin"]
+    assert os.getxattr(article / "g", "user.origin") == b"lab \x00\xff"
+    assert os.getxattr(article.path, "user.color") == b"red"
