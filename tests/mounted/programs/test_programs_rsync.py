@@ -317,13 +317,13 @@ def test_rsync_between_articles(article: Article, needs: Needs) -> None:
 
 
 def test_rsync_with_many_small_files(article: Article, tmp_path: Path, needs: Needs) -> None:
-    """A hundred small files: one upload each; the second run asks Figshare for nothing."""
+    """Fifty small files: one upload each; the second run asks Figshare for nothing."""
     needs("rsync")
-    files = {f"{n % 5}/{n}.txt": f"{n}\n".encode() * n for n in range(1, 101)}
+    files = {f"{n % 5}/{n}.txt": f"{n}\n".encode() * n for n in range(1, 51)}
     source = write_tree(tmp_path / "source", files)
     run("rsync", "-a", f"{source}/", article.path)
     article.will_hold(files)
-    assert article.uploads() == 100
+    assert article.uploads() == 50
     article.sandbox.clear_requests()
     assert run("rsync", "-a", "-i", f"{source}/", article.path).stdout == ""
     assert not article.sandbox.requests("api", path=f"/articles/{article.id}/files")
