@@ -16,7 +16,7 @@ import trio
 from figfs.control import Answer, Request, Send, describe
 from figfs.errors import FigfsError
 from figfs.figshare.client import Client
-from figfs.ledger import Ledger
+from figfs.ledger import Ledger, parked_in
 from figfs.namespace.nodes import Container, Kind, Node
 from figfs.namespace.tree import Tree
 from figfs.orphans import find_orphans
@@ -106,8 +106,7 @@ class Commands:
             took = time.perf_counter() - began
             now = (report["owed"], report["sent"], int(began / HEARTBEAT))
             if not report["owed"]:
-                entries = [*report["uploads"], *report["deletions"]]
-                await send({"owed": 0, "parked": entries})  # all that are left are parked
+                await send({"owed": 0, "parked": parked_in(report)})
                 return
             late = trio.current_time() >= deadline
             if now != said or late:

@@ -7,7 +7,9 @@ data, as it goes over the control socket and out as JSON.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +28,8 @@ from figfs.writing.spool import PATH
 
 Rows = tuple[list[Upload], list[Deletion]]
 
+#: States of entries for which nothing is to be done now.
+NOT_OWED = frozenset({"parked", "held", "local"})
 BREATH = 200  #: entries after which others get their turn
 
 
@@ -102,7 +106,10 @@ class Ledger:
         unclosed = [
             unclosed_entry(found) for found in self.never_closed() if is_below(found.path or "?", under)
         ]
-        return figures(entries, gone, unclosed, limit) | self._counts()
+        found = figures(entries, gone, unclosed, limit)
+        for name, number in self._counts().items():
+            found[name] += number
+        return found
 
     def never_closed(self) -> list[Unclosed]:
         """What is still there of them."""
@@ -120,7 +127,7 @@ class Ledger:
         completed.
         """
         for file in self._settler.files():
-            if file.upload is not None or self._settler.wanted(file) is None:
+            if file.upload is not None or self._settler.wanted(file) is None or not file.node.local_size:
                 continue
             if file.settling is not None or (file.dirty and not file.handles):
                 node = file.node
@@ -134,11 +141,11 @@ class Ledger:
                 )
 
     def _counts(self) -> dict[str, int]:
-        """Files that are not owed: being written, held until they get their real name, or here for good."""
+        """Files that have no row: being written, held until they get their real name, or here for good."""
         writing = held = local_only = 0
         for file in self._settler.files():
             node = file.node
-            if node.parent is None or node.local_size is None:
+            if node.parent is None or node.local_size is None or file.upload is not None:
                 continue
             if file.being_written and file.handles:
                 writing += 1
@@ -208,6 +215,22 @@ def entry_of(*, kind: str, row: int | None, path: str, state: str, **more: objec
     return entry | more
 
 
+def state_of(row: Upload | Deletion) -> str:
+    """The row's state, or what a person calls it: ``dropped`` (nobody wants it; what Figshare has of it
+    is taken back), ``held`` (under a temporary name, for a while), ``local`` (litter, which stays here).
+    """
+    if isinstance(row, Upload) and row.dropped:
+        return "dropped"
+    if isinstance(row, Upload) and row.state is State.WAITING and row.source is None:
+        return "local" if row.due == math.inf else "held"
+    return row.state.value
+
+
+def due_in(row: Upload | Deletion, now: float) -> float | None:
+    """Seconds until it is carried out; None if that is not a matter of time."""
+    return max(0.0, row.due - now) if row.state is State.WAITING and row.due < math.inf else None
+
+
 def upload_entry(
     upload: Upload,
     path: str,
@@ -227,14 +250,14 @@ def upload_entry(
         kind="upload" if upload.source is None else "move",
         row=upload.row,
         path=path,
-        state=upload.state.value,
+        state=state_of(upload),
         phase=going.phase if going is not None else None,
         reason=upload.reason or None,
         size=upload.size,
         sent=sent,
         rate=rate,
         seconds=max(0.0, now - upload.made_at),
-        due_in=max(0.0, upload.due - now) if upload.state is State.WAITING else None,
+        due_in=due_in(upload, now),
         article=upload.article_id,
         bytes_in=upload.spool_name or None,
     )
@@ -248,7 +271,7 @@ def deletion_entry(deletion: Deletion, path: str, *, now: float) -> dict[str, An
         state=deletion.state.value,
         reason=deletion.reason or None,
         seconds=max(0.0, now - deletion.made_at),
-        due_in=max(0.0, deletion.due - now) if deletion.state is State.WAITING else None,
+        due_in=due_in(deletion, now),
         article=deletion.article_id,
     )
 
@@ -270,18 +293,27 @@ def figures(
 ) -> dict[str, Any]:
     """The report: entries, and their sums."""
     everything = [*uploads, *deletions]
-    owed = [entry for entry in uploads if entry["state"] != State.PARKED]
+    owed = [entry for entry in everything if entry["state"] not in NOT_OWED]
+    states = collections.Counter(entry["state"] for entry in everything)
     order = sorted(uploads, key=lambda entry: (entry["phase"] is None, entry["state"] != State.PARKED))
     return {
-        "owed": sum(entry["state"] != State.PARKED for entry in everything),
-        "parked": sum(entry["state"] == State.PARKED for entry in everything),
-        "bytes": sum(entry["size"] for entry in owed),
-        "sent": sum(entry["sent"] or 0 for entry in owed),
+        "owed": len(owed),
+        "parked": states["parked"],
+        "bytes": sum(entry["size"] or 0 for entry in owed if entry["state"] != "dropped"),
+        "sent": sum(entry["sent"] or 0 for entry in owed if entry["state"] != "dropped"),
+        "writing": 0,
+        "held": states["held"],
+        "local_only": states["local"],
         "uploads": (order if limit is not None else list(uploads))[:limit],
         "deletions": list(deletions)[:limit],
         "never_closed": list(unclosed)[:limit],
         "counts": {"uploads": len(uploads), "deletions": len(deletions), "never_closed": len(unclosed)},
     }
+
+
+def parked_in(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Its entries that are parked."""
+    return [e for e in (*report["uploads"], *report["deletions"]) if e["state"] == State.PARKED]
 
 
 # ---- without a mount -------------------------------------------------------------------------------------
@@ -299,7 +331,7 @@ def offline_report(
         [entry for entry in entries if is_below(entry["path"], under)],
         [entry for entry in gone if is_below(entry["path"], under)],
         [unclosed_entry(found) for found in look_at_unclosed(unclosed) if is_below(found.path or "?", under)],
-    ) | {"writing": 0, "held": 0, "local_only": 0}
+    )
 
 
 def look_at_unclosed(paths: Iterable[Path]) -> Iterator[Unclosed]:

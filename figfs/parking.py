@@ -12,6 +12,8 @@ import os
 from errno import EBUSY, EEXIST, ENOENT
 from pathlib import Path
 
+import trio
+
 from figfs import places
 from figfs.deletions import Deletions
 from figfs.figshare import articles, files
@@ -21,8 +23,10 @@ from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, Key, Kind
 from figfs.namespace.tree import Tree
 from figfs.resuming import Resumer
+from figfs.settling import Settler
 from figfs.writing.journal import Deletion, Journal, State, Upload
-from figfs.writing.uploader import Uploader
+
+TAKE_BACK_TIMEOUT = 15.0  #: seconds for what Figshare has of a discarded upload, while somebody waits
 
 
 class Parking:
@@ -37,7 +41,8 @@ class Parking:
         tree: Tree,
         listings: Listings,
         journal: Journal,
-        uploader: Uploader,
+        settler: Settler,
+        spool_directory: Path,
         resumer: Resumer,
         deletions: Deletions,
         ledger: Ledger,
@@ -46,7 +51,8 @@ class Parking:
         self._tree = tree
         self._listings = listings
         self._journal = journal
-        self._uploader = uploader
+        self._settler = settler
+        self._spool_directory = spool_directory
         self._resumer = resumer
         self._deletions = deletions
         self._ledger = ledger
@@ -60,7 +66,7 @@ class Parking:
         there = await self._on_figshare(row) if isinstance(row, Upload) else None
         row = self._parked(number)  # No await from here: it is parked still.
         if isinstance(row, Deletion):
-            self._journal.advance(row, State.OWED)
+            self._deletions.take_up(row)
             return
         if there is not None and there not in row.replaces:
             if not replace:
@@ -70,15 +76,11 @@ class Parking:
 
     async def discard(self, number: int) -> None:
         """Give up the parked row ``number``, and its bytes here."""
-        row = self._parked(number)
-        self._journal.remove(row)  # No await before: nobody takes it up any more.
-        if isinstance(row, Deletion):
-            return
-        if row.spool_name:
-            self._uploader.drop_spool(row)
-        left = await self._uploader.take_back(row)
-        if left is not None:
-            self._deletions.add(left, row.article_id)
+        row = self._parked(number)  # No await from here to the change of the row.
+        _give_up(self._journal, self._spool_directory, row)
+        if isinstance(row, Upload) and row.dropped:
+            with trio.move_on_after(TAKE_BACK_TIMEOUT):
+                await self._settler.forget(row)  # the next mount goes on with it
 
     def discard_unclosed(self, name: str) -> None:
         """Remove the bytes of a file that was never closed, by their name in the status (``n12``)."""
@@ -114,7 +116,7 @@ class Parking:
 def _parked_of(rows: list[Upload | Deletion], number: int) -> Upload | Deletion:
     for row in rows:
         if row.row == number:
-            if row.state is not State.PARKED:
+            if row.state is not State.PARKED or (isinstance(row, Upload) and row.dropped):
                 raise OSError(EBUSY, "it is not parked: what is on its way is stopped by removing the file")
             return row
     raise OSError(ENOENT, "no such row: it was stored, or discarded")
@@ -124,11 +126,19 @@ def _parked_of(rows: list[Upload | Deletion], number: int) -> Upload | Deletion:
 
 
 def discard_offline(journal: Journal, spool_directory: Path, number: int) -> None:
-    """The same as ``Parking.discard``; what Figshare may have of the upload stays there, unfinished. The
-    caller holds the state directory.
+    """The same as ``Parking.discard``, for the next mount to take back what Figshare has of it. The caller
+    holds the state directory.
     """
-    row = _parked_of([*journal.uploads(), *journal.deletions()], number)
-    journal.remove(row)
+    _give_up(journal, spool_directory, _parked_of([*journal.uploads(), *journal.deletions()], number))
+
+
+def _give_up(journal: Journal, spool_directory: Path, row: Upload | Deletion) -> None:
+    """The bytes go, and the row, unless Figshare has something of it that is to be taken back first."""
+    if isinstance(row, Upload) and row.file_id is not None:
+        row.dropped = True
+        journal.update(row)
+    else:
+        journal.remove(row)
     if isinstance(row, Upload) and row.spool_name:
         (spool_directory / row.spool_name).unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from figfs.ledger import Rows, look_at_unclosed, path_without_tree
+from figfs.ledger import Rows, look_at_unclosed, path_without_tree, state_of
 from figfs.namespace import naming
 from figfs.writing.journal import State
 
@@ -54,10 +54,10 @@ def items(rows: Rows, spool_directory: Path, unclosed: Iterable[Path]) -> Iterat
     """All that only this machine has: what is parked or owed, and what was never closed."""
     uploads, _ = rows
     for row in uploads:
-        if not row.spool_name or row.state is State.STORED:
-            continue  # Figshare has it
+        if not row.spool_name or row.state is State.STORED or row.dropped:
+            continue  # Figshare has it, or nobody wants it
         path, spool = path_without_tree(spool_directory, row), spool_directory / row.spool_name
-        yield Item(path, spool, row.state.value, row.md5, row.mode, row.mtime_ns)
+        yield Item(path, spool, state_of(row), row.md5, row.mode, row.mtime_ns)
     for found in look_at_unclosed(unclosed):
         yield Item(found.path or f"unknown/{found.spool.name}", found.spool, "never closed")
 

@@ -267,7 +267,9 @@ def _left(found: Found) -> list[dict[str, Any]]:
     if report["owed"]:
         changes = count(report["owed"], "change")
         raise ConfigurationError(f"{changes} owed to Figshare, and nothing is mounted that would send them")
-    return [*report["uploads"], *report["deletions"]]
+    from figfs.ledger import parked_in
+
+    return parked_in(report)
 
 
 def tell(text: str) -> None:

@@ -25,6 +25,9 @@ STATES = {
     "announced": "uploading",
     "sent": "being verified",
     "stored": "stored",
+    "held": "held: a temporary name",
+    "local": "stays on this machine",
+    "dropped": "given up, being taken back",
     "parked": "PARKED",
 }
 
@@ -35,6 +38,7 @@ WITHOUT_MOUNT = {
     "announced": "begun",
     "sent": "sent, to be verified",
     "stored": "stored",
+    "dropped": "given up, to be taken back",
 }
 
 Report = Mapping[str, Any]
@@ -127,6 +131,9 @@ def state(entry: Entry, *, on_its_way: bool = True) -> str:
     if entry["state"] == "parked":
         what = {"deletion": "not deleted: ", "move": "not moved: "}.get(entry["kind"], "")
         return f"PARKED: {what}{visible(entry['reason'] or 'no reason is known', 500)}"
+    if entry["state"] in ("held", "local"):
+        until = f" for {duration(entry['due_in'])}" if entry["due_in"] else ""
+        return f"{STATES[entry['state']]}{until}"
     if not on_its_way:
         what = {"deletion": "to be deleted, ", "move": "move, "}.get(entry["kind"], "")
         return f"{what}{WITHOUT_MOUNT.get(entry['state'], entry['state'])}: waits for a mount"
@@ -169,7 +176,8 @@ class Bars:
 
     def show(self, report: Report, limit: int) -> None:
         """Bring the bars up to ``report``; of many at most ``limit``."""
-        going = [entry for entry in report["uploads"] if entry["state"] not in ("parked", "waiting")]
+        ours = ("parked", "waiting", "held", "local", "dropped")
+        going = [entry for entry in report["uploads"] if entry["state"] not in ours]
         shown = {(entry["row"], entry["path"]): entry for entry in going[:limit]}
         for key in [key for key in self._tasks if key not in shown]:
             self.progress.remove_task(self._tasks.pop(key))

@@ -33,7 +33,8 @@ ENTRY = {
         "row": {"type": ["integer", "null"]},
         "kind": {"enum": ["upload", "move", "deletion"]},
         "path": {"type": "string"},
-        "state": {"enum": ["waiting", "sealing", "owed", "announced", "sent", "stored", "parked"]},
+        "state": {"enum": ["waiting", "sealing", "owed", "announced", "sent", "stored", "parked", "held",
+                           "local", "dropped"]},
         "phase": {"type": ["string", "null"]},
         "reason": {"type": ["string", "null"]},
         "size": {"type": ["integer", "null"]},
@@ -431,10 +432,12 @@ def test_hostile_clients(make_mount: MakeMount) -> None:
     mount.claim("a command failed")
     path = article(mount)
 
+    state = os.open(mount.state, os.O_PATH)  # socket addresses are short
+
     def connect(data: bytes) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(20)
-        client.connect(f"/proc/self/cwd/{os.path.relpath(mount.state / 'control.sock')}")
+        client.connect(f"/proc/self/fd/{state}/control.sock")
         client.sendall(data)
         return client
 
@@ -449,6 +452,7 @@ def test_hostile_clients(make_mount: MakeMount) -> None:
             answer = client.makefile("rb").readline()
             assert json.loads(answer), line
     silent = [connect(b"") for _ in range(40)]
+    os.close(state)
     try:
         began = time.monotonic()
         (path / "f").write_bytes(DATA)
