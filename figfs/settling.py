@@ -323,7 +323,7 @@ class Settler:
     async def finish(self, upload: Upload) -> None:
         """It is stored: what it replaces goes, then its row, in one transaction with what is to go later."""
         later = await self._uploader.delete_replaced(upload, self._deletions.is_read)
-        with self._rows.journal.transaction():
+        with self._rows.journal.transaction(durable=bool(later)):
             for file_id, article_id in upload.replaces.items():
                 if file_id in later:
                     self._hide(file_id)
