@@ -12,6 +12,8 @@ somebody's data from Figshare. That is why some patterns here are narrower than 
 * ``*-journal`` is SQLite's only after the extension of a database: ``lab-journal`` is a file.
 * vim's probe ``4913`` is ordinary: it is empty, and empty files are not uploaded anyway. So is MS Office's
   ``1A2B3C4D``: eight hexadecimal digits may be a date.
+* rsync's ``--partial-dir`` is an ordinary folder: it was asked to keep what is in it, and what is in it came
+  from under a predicted name, so Figshare has it already: it must not stay there as NAME.
 * A backup, ``NAME~``, may be a stored file renamed, so it is not litter: it is held, and mostly gone soon.
 """
 
@@ -106,7 +108,6 @@ _FILES = [
 
 _DIRECTORIES = {
     ".~tmp~": Kind.LOCAL,  # rsync --delay-updates
-    ".rsync-partial": Kind.LOCAL,  # rsync --partial-dir
     ".Trash": Kind.REFUSED,
     ".Trashes": Kind.REFUSED,
     ".Spotlight-V100": Kind.REFUSED,

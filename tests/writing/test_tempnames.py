@@ -291,7 +291,7 @@ def test_total(name: str) -> None:
     ("name", "kind"),
     [
         (".~tmp~", Kind.LOCAL),
-        (".rsync-partial", Kind.LOCAL),
+        (".rsync-partial", Kind.ORDINARY),
         (".Trash", Kind.REFUSED),
         (".Trash-0", Kind.REFUSED),
         (".Trash-1000", Kind.REFUSED),
