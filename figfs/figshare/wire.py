@@ -68,7 +68,7 @@ class Wire:
         token: Token | None,
         direct: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """``direct``: the transport that ``http`` would use for every GET (no proxies), to be asked without
+        """``direct``: the transport that ``http`` would use for every URL (no proxies), to be asked without
         httpx's client in between: its cookies, redirects and merging cost 0.2 of 0.55 ms a request.
         """
         self.api = api  #: the API's base URL, without a slash at the end
@@ -124,7 +124,7 @@ class Wire:
         """
         self.ensure_reach(url, what=what)
         reach = self._reach_of(url)
-        direct = self._direct if method == "GET" and not params else None
+        direct = None if params else self._direct
         # No await since ``ensure_reach``: only one request at a time is the probe.
         probe = reach.start(trio.current_time())
         self.requests += 1
@@ -138,7 +138,9 @@ class Wire:
                     )
                 else:
                     timeout = {"timeout": self._http.timeout.as_dict()}
-                    request = httpx.Request(method, url, headers=self._http.headers, extensions=timeout)
+                    request = httpx.Request(
+                        method, url, headers=self._http.headers, content=content, extensions=timeout
+                    )
                     request.headers.update(headers or {})
                 request.extensions["new_connection"] = new_connection
                 if probe:
