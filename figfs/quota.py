@@ -126,8 +126,8 @@ class Quota:
             with trio.fail_after(ASK_TIMEOUT):
                 self.heard(await self._ask(), announced)
         except (FigfsError, trio.TooSlowError) as exc:
-            log.warning("whether there is room left in the account is not known: %s", exc or "no answer")
-            self._is_known = False
+            log.warning("whether there is room left in the account is not known: %s", str(exc) or "no answer")
+            self._is_known, self._room = False, None
         finally:
             self._asking.set()
             self._asking = None
