@@ -19,7 +19,7 @@ from processes import (
     run,
     stored,
 )
-from samples import NEW, OLD, MakeMount, Needs
+from samples import NEW, OLD, MakeMount, Needs, attributes
 from terminal import Terminal
 
 TEXT = b"first line\nsecond line\n"
@@ -241,6 +241,30 @@ def test_kio_over(article: Article) -> None:
     article.will_hold({"f.csv": NEW})
     assert article.uploads() == 1
     assert (article / "f.csv").stat().st_mtime == 1_400_000_000
+
+
+def test_kio_new(article: Article) -> None:
+    """Dolphin, kioclient copying in: mode before the content, times before the close, chown after it."""
+    descriptor = os.open(article / "f.csv", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    (article / "f.csv").chmod(0o640)
+    os.write(descriptor, NEW)
+    os.utime(article / "f.csv", (1_400_000_000, 1_400_000_000))
+    os.close(descriptor)
+    os.chown(article / "f.csv", os.getuid(), os.getgid())
+    article.holds({"f.csv": NEW})
+    assert article.uploads() == 1
+    assert attributes(article.path) == {"f.csv": (0o640, 1_400_000_000 * 10**9)}
+
+
+def test_qt_copy(article: Article) -> None:
+    """QFile::copy: qt_temp.XXXXXX, fsync, RENAME with NOREPLACE: one upload; a second one is refused."""
+    for name, data in (("qt_temp.AbCdEf", NEW), ("qt_temp.GhIjKl", OLD)):
+        write(article / name, data, sync=True)
+        run("mv", "-n", name, "f", cwd=article.path, code=None)
+    article.shows({"f": NEW, "qt_temp.GhIjKl": OLD})
+    (article / "qt_temp.GhIjKl").unlink()
+    article.will_hold({"f": NEW})
+    assert article.uploads() == 1
 
 
 def test_qt_save_file(article: Article) -> None:
