@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
         command = getattr(getattr(exc, "ctx", None), "command_path", "figfs")
         print(f"figfs: {exc.format_message().rstrip('.')} (see '{command} --help')", file=sys.stderr)
         return exc.exit_code
+    except BrokenPipeError:  # who read what is printed has had enough: head(1), a pager
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as exc:  # noqa: BLE001 - no traceback reaches a user
         code, message = explain(exc)
         print(f"figfs: {message}", file=sys.stderr)

@@ -293,13 +293,16 @@ async def _status_lines(status: str, ledger: Ledger) -> None:
     if not os.environ.get("NOTIFY_SOCKET"):
         return
     said = status
+    pause = STATUS_INTERVAL
     while True:
-        await trio.sleep(STATUS_INTERVAL)
+        await trio.sleep(pause)
+        began = trio.current_time()
         try:
             report = await ledger.report(limit=0)
         except Exception:
             log.exception("the status is not known")
             continue
+        pause = max(STATUS_INTERVAL, 20 * (trio.current_time() - began))  # a long journal takes its time
         more = []
         if report["owed"]:
             more.append(f"{_owed_text(report['owed'])} ({amount(report['bytes'] - report['sent'])})")

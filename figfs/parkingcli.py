@@ -118,6 +118,7 @@ def discard_command(
             raise click.UsageError("this cannot be undone: say --yes")
         files = count(len(names), "file")
         click.confirm(f"Remove what is here of {files} for good?", abort=True, err=True)
+    answer: Iterator[dict[str, Any]]
     if chosen.found.socket is not None:
         answer = chosen.found.ask("discard", rows=[*chosen.parked], unclosed=[*chosen.unclosed])
     else:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from figfs.mounts import Found
 
 WATCH_PAUSE = 0.5  #: seconds between looks
+WATCH_SHARE = 5  #: times what a look takes, at least, until the next
 WATCH_BARS = 20  #: uploads that have a bar
 LINE_PAUSE = 10.0  #: seconds between lines where there is no terminal for bars
 ORPHANS_PATIENCE = 600.0  #: seconds: Figshare may make the mount wait for its turn
@@ -154,30 +155,26 @@ def status_command(
 def _watch(found: Found, *, as_json: bool) -> int:
     if found.socket is None:
         raise ConfigurationError("nothing is mounted: there is nothing to watch")
-    if as_json:
-        while True:
-            print(json.dumps(report_of(found, brief=True)), flush=True)
-            time.sleep(WATCH_PAUSE)
-    from rich.console import Group
-    from rich.live import Live
-    from rich.text import Text
-
     from figfs import statusview
 
     console = statusview.console()
-    if not console.is_terminal:
-        while True:
-            report = report_of(found, limit=0, brief=True)
+    if as_json:
+        for report in _looks(found, None, WATCH_PAUSE):
+            print(json.dumps(report), flush=True)
+    elif console.is_terminal:
+        statusview.watch(_looks(found, WATCH_BARS, WATCH_PAUSE), console, WATCH_BARS)
+    else:
+        for report in _looks(found, 0, LINE_PAUSE):
             print(f"{statusview.headline(report)}: {statusview.summary(report)}", flush=True)
-            time.sleep(LINE_PAUSE)
-    bars = statusview.Bars(console)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            report = report_of(found, limit=WATCH_BARS, brief=True)
-            bars.show(report, WATCH_BARS)
-            head = Text(f"{statusview.headline(report)}\n{statusview.summary(report)}")
-            live.update(Group(head, bars.progress), refresh=True)
-            time.sleep(WATCH_PAUSE)
+    return 0
+
+
+def _looks(found: Found, limit: int | None, pause: float) -> Iterator[dict[str, Any]]:
+    """A report now and then, for ever; of a long list less often."""
+    while True:
+        began = time.monotonic()
+        yield report_of(found, limit=limit, brief=True)
+        time.sleep(max(pause, WATCH_SHARE * (time.monotonic() - began)))
 
 
 def _orphans(found: Found, *, as_json: bool) -> int:

@@ -4,10 +4,11 @@ text in them is made visible before it reaches a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -158,6 +159,15 @@ def _doing(entry: Entry) -> str:
 def percent(entry: Entry) -> int:
     """Rounded down: 100 means all."""
     return int(100 * min(entry["sent"] or 0, entry["size"]) // max(entry["size"], 1))
+
+
+def watch(reports: Iterable[Report], on: Console, limit: int) -> None:
+    """Draw each report over the one before, with at most ``limit`` bars, until there are no more."""
+    bars = Bars(on)
+    with Live(console=on, auto_refresh=False) as live:
+        for report in reports:
+            bars.show(report, limit)
+            live.update(Group(Text(f"{headline(report)}\n{summary(report)}"), bars.progress), refresh=True)
 
 
 class Bars:

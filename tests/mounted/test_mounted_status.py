@@ -521,3 +521,90 @@ def test_unmount_says_what_is_left(make_mount: MakeMount) -> None:
     mount.start()
     figfs(mount, "wait")
     assert mount.sandbox.remote_files("Target") == stored({"f": DATA})
+
+
+def test_what_is_held_is_not_owed(make_mount: MakeMount, tmp_path: Path) -> None:
+    """Temporary names and litter are counted, ``wait`` does not wait for them, and they are not lost."""
+    mount = make_mount("--close-timeout", "0")
+    mount.claim("from an earlier mount")
+    path = article(mount)
+    (path / ".goutputstream-ABC123").write_bytes(b"held")
+    (path / ".~lock.paper.odt#").write_bytes(b"local")
+    with (path / "half").open("wb") as stream:
+        stream.write(b"half")
+        stream.flush()
+        wait_until(lambda: status(mount)["held"] == 1)
+        report = status(mount)
+        assert (report["owed"], report["held"], report["local_only"], report["writing"]) == (0, 1, 1, 1)
+        assert figfs(mount, "wait", path) == ""
+        assert "1 temporary name held" in figfs(mount, "status")
+    figfs(mount, "wait")
+    crash(mount)
+    figfs(mount, "recover", tmp_path / "out")
+    assert found(tmp_path / "out")["articles/Target/.goutputstream-ABC123"] == b"held"
+    mount.start()
+    assert mount.sandbox.remote_files("Target") == stored({"half": b"half"})
+
+
+def test_moves_and_deletions(make_mount: MakeMount) -> None:
+    """Within its grace a rename or removal of a stored file is shown with the time that is left; ``wait`` is
+    over when Figshare has followed.
+    """
+    mount = make_mount("--grace", "3")
+    path = article(mount)
+    (path / "gone").write_bytes(b"gone")
+    (path / "old").write_bytes(DATA)
+    (path / "gone").unlink()
+    (path / "old").rename(path / "new")
+    report = status(mount)
+    move, deletion = only(report["uploads"]), only(report["deletions"])
+    assert (move["kind"], move["path"], move["state"]) == ("move", "articles/Target/new", "waiting")
+    assert (deletion["kind"], deletion["path"]) == ("deletion", "articles/Target/gone")
+    assert 0 < move["due_in"] <= 3
+    assert 0 < deletion["due_in"] <= 3
+    assert report["owed"] == 2
+    shown = figfs(mount, "status")
+    assert "to be deleted in" in shown
+    assert "move: waits" in shown
+    figfs(mount, "wait")
+    assert mount.sandbox.remote_files("Target") == stored({"new": DATA})
+
+
+def test_a_refused_deletion(make_mount: MakeMount) -> None:
+    """The name comes back, status has the reason; ``retry`` deletes it once Figshare allows that."""
+    mount = make_mount("--grace", "0")
+    mount.claim("was not deleted")
+    path = article(mount)
+    (path / "f").write_bytes(DATA)
+    mount.sandbox.set_faults([{"method": "DELETE", "path": "/files/", "action": "status", "status": 403}])
+    (path / "f").unlink()
+    assert "parked" in figfs(mount, "wait", code=1)
+    entry = only(status(mount)["deletions"])
+    assert (entry["state"], entry["path"]) == ("parked", "articles/Target/f")
+    assert "403" in entry["reason"]
+    assert "PARKED: not deleted" in figfs(mount, "status")
+    mount.sandbox.set_faults([])
+    wait_until(lambda: os.listdir(path) == ["f"])
+    figfs(mount, "retry", path / "f")
+    figfs(mount, "wait")
+    assert mount.sandbox.remote_files("Target") == []
+    assert os.listdir(path) == []
+
+
+def test_umount_says_what_is_left(make_mount: MakeMount) -> None:
+    """``figfs umount`` waits for the daemon, then says what the next mount will go on with."""
+    mount = make_mount("--close-timeout", "0", "--unmount-timeout", "1")
+    mount.claim("not on Figshare yet", "earlier mount")
+    slow(mount, 10)
+    (article(mount) / "f").write_bytes(DATA)
+    done = run(*FIGFS, "umount", mount.path, "--state-dir", mount.state, env=mount.environment())
+    assert "1 change not on Figshare yet; the next mount goes on with that" in done.stderr
+    assert mount.wait() == 0
+
+
+def test_a_reader_that_goes_away(make_mount: MakeMount) -> None:
+    """``figfs status | head``: no traceback, no complaint."""
+    mount = make_mount()
+    for words in ("status", "status --json", "status --json --watch"):
+        command = f"{' '.join(FIGFS)} {words} --state-dir {mount.state} | head -n 1"
+        assert run("bash", "-c", command, env=mount.environment()).stderr == ""
