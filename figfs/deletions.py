@@ -91,6 +91,10 @@ class Deletions:
         """A parked deletion is to be tried again, at once."""
         self._journal.advance(row, State.OWED)
         self._hide(row.file_id)
+        for kind in (Kind.FILE, Kind.LINK):
+            node = self._tree.by_key(Key(kind, row.file_id))
+            if node is not None:
+                self._tree.detach(node)
         self._doom(row, trio.current_time())
 
     def add(self, file_id: Id, article_id: Id) -> None:
