@@ -34,6 +34,7 @@ from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
 from figfs.storedfiles import StoredFiles
+from figfs.terminal import visible
 from figfs.writing.journal import Journal, read_journal
 from figfs.writing.spool import Spool, path_of
 from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
@@ -237,7 +238,7 @@ def _unclosed(spool: Spool, journal: Journal) -> list[Path]:
     for path in found:
         log.warning(
             "never closed before the crash: %s; its bytes are in %s ('figfs recover' copies them out)",
-            path_of(path) or "a file",
+            visible(path_of(path)) or "a file",
             path,
         )
     return found

@@ -21,7 +21,7 @@ import platformdirs
 
 from figfs.errors import ConfigurationError
 from figfs.mountpoint import FILESYSTEM_TYPE, mounts
-from figfs.statedirectory import holder, runtime_directory, short_address, socket_path
+from figfs.statedirectory import holder, is_held, runtime_directory, short_address, socket_path
 from figfs.terminal import visible
 
 PATIENCE = 30.0  #: seconds without a line from a mount
@@ -51,9 +51,15 @@ class Found:
         """The lines of the mount's answer, as they come. ``ConfigurationError`` with what it complains of.
         ``patience``: seconds without a line.
         """
+        if self.socket is None and self.hangs():
+            raise NoAnswer(f"the mount on {visible(self.mountpoint)} does not answer")
         if self.socket is None:
             raise NoAnswer(f"no mount has {visible(str(self.state_directory))}: mount it first")
         return ask(self.socket, {"command": command, **arguments}, patience)
+
+    def hangs(self) -> bool:
+        """Whether a mount has it that does not answer."""
+        return self.socket is None and is_held(self.state_directory)
 
     def ask_one(self, command: str, **arguments: Any) -> dict[str, Any]:
         with contextlib.closing(self.ask(command, **arguments)) as lines:

@@ -78,6 +78,19 @@ def holder(directory: Path) -> Holder | None:
         return None
 
 
+def is_held(directory: Path, locks: Path = Path("/proc/locks")) -> bool:
+    """Whether a process has it now. Without touching the lock: that could keep a mount from beginning.
+    False where the system does not tell (some file systems number their files differently here).
+    """
+    try:
+        lock = os.stat(directory / "lock")
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return False
+    name = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+    return any("FLOCK" in line.split() and name in line.split() for line in lines)
+
+
 def _held_by(directory: Path) -> str:
     found = holder(directory)
     where = "another mount" if found is None else f"{found.mountpoint} (process {found.pid})"

@@ -60,6 +60,8 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
     """The status of what ``found`` names, from its mount or from what lies on disk."""
     if found.socket is not None:
         return found.ask_one("status", under=found.inside, limit=limit, brief=brief)
+    if found.hangs():
+        tell(f"the mount on {visible(found.mountpoint)} does not answer; this is what lies on disk")
     from figfs import ledger
 
     with readable(found.state_directory):
@@ -154,7 +156,7 @@ def status_command(
 
 def _watch(found: Found, *, as_json: bool) -> int:
     if found.socket is None:
-        raise ConfigurationError("nothing is mounted: there is nothing to watch")
+        raise ConfigurationError("no mount answers: there is nothing to watch")
     from figfs import statusview
 
     console = statusview.console()
@@ -263,7 +265,8 @@ def _left(found: Found) -> list[dict[str, Any]]:
     report = report_of(found)
     if report["owed"]:
         changes = count(report["owed"], "change")
-        raise ConfigurationError(f"{changes} owed to Figshare, and nothing is mounted that would send them")
+        nobody = "its mount does not answer" if found.hangs() else "nothing is mounted that would send them"
+        raise ConfigurationError(f"{changes} owed to Figshare, and {nobody}")
     from figfs.ledger import parked_in
 
     return parked_in(report)

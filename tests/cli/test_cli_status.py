@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,20 @@ def test_status_from_the_journal(left: Left, capsys: pytest.CaptureFixture[str])
     assert "not begun: waits for a mount" in shown
     assert left.run("wait") == 1
     assert "nothing is mounted" in capsys.readouterr().err
+
+
+def test_a_mount_that_hangs_is_told_from_none(left: Left, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody holds the state directory and does not answer: that is said, and the journal is shown."""
+    left.add(upload())
+    with locked(left.directory, Path("/mnt/fig")):
+        assert left.run("status") == 0
+        said = capsys.readouterr()
+        assert "the mount on /mnt/fig does not answer" in said.err
+        assert "articles/7/f" in said.out
+        assert left.run("wait") == 1
+        assert "does not answer" in capsys.readouterr().err
+    assert left.run("status") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_changes_on_disk_by_looking(left: Left, capsys: pytest.CaptureFixture[str]) -> None:
@@ -438,7 +452,9 @@ def ask(path: Path, **request: object) -> list[dict[str, Any]]:
     return [*mounts.ask(path, request, 10.0)]
 
 
-async def serve(nursery: trio.Nursery, path: Path, commands: dict[str, control.Answer] = COMMANDS) -> Control:
+async def serve(
+    nursery: trio.Nursery, path: Path, commands: Mapping[str, control.Answer] = COMMANDS
+) -> Control:
     server = Control(path, commands)
     nursery.start_soon(server.run)
     with trio.fail_after(5):
