@@ -7,19 +7,16 @@ faults, restarts or settings have mounts of their own (``make_mount``).
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import Article, Mount, Sandbox
+from processes import Article, MakeMount, Mount, Sandbox, new_article, title_of
 
 #: Seconds until a test that hangs in the mount is freed by ending the daemon.
 PATIENCE = 150.0
-
-MakeMount = Callable[..., Mount]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,17 +96,6 @@ def mount(shared_mount: Mount) -> Iterator[Mount]:
 def article(mount: Mount, request: pytest.FixtureRequest) -> Article:
     """An article of this test's own, made by mkdir; nothing is in the request log."""
     return new_article(mount, title_of(request))
-
-
-def title_of(request: pytest.FixtureRequest) -> str:
-    return re.sub(r"[^\w-]+", " ", request.node.name).strip()
-
-
-def new_article(mount: Mount, title: str) -> Article:
-    path = mount.articles / title
-    path.mkdir()
-    mount.sandbox.clear_requests()
-    return Article(mount, title, path)
 
 
 @pytest.fixture

@@ -448,3 +448,18 @@ def errno_of(act: Callable[[], object]) -> int:
 
 def names(directory: Path) -> set[str]:
     return set(os.listdir(directory))
+
+
+#: The fixture ``make_mount``.
+MakeMount = Callable[..., Mount]
+
+
+def title_of(request: pytest.FixtureRequest) -> str:
+    return re.sub(r"[^\w-]+", " ", request.node.name).strip()
+
+
+def new_article(mount: Mount, title: str) -> Article:
+    path = mount.articles / title
+    path.mkdir()
+    mount.sandbox.clear_requests()
+    return Article(mount, title, path)

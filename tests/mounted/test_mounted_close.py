@@ -16,8 +16,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import MakeMount, new_article, title_of
-from processes import Article, Mount, content, errno_of, run, shell, wait_until
+from processes import (
+    Article,
+    MakeMount,
+    Mount,
+    content,
+    errno_of,
+    new_article,
+    run,
+    shell,
+    title_of,
+    wait_until,
+)
 
 Needs = Callable[..., None]
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import title_of
-from processes import Article, Mount, Sandbox, content, stored, wait_until
+from processes import Article, Mount, Sandbox, content, stored, title_of, wait_until
 
 PART = 10_000
 SIZE = 4 * PART - 7

@@ -17,8 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import MakeMount, title_of
-from processes import Mount, Sandbox, content, download, errno_of, names, run, stored, wait_until
+from processes import (
+    MakeMount,
+    Mount,
+    Sandbox,
+    content,
+    download,
+    errno_of,
+    names,
+    run,
+    stored,
+    title_of,
+    wait_until,
+)
 
 OP_TIMEOUT = 2.5
 CLOSE_TIMEOUT = 4

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MakeMount
 from processes import (
     FIGFS,
+    MakeMount,
     Mount,
     Sandbox,
     content,

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeMount
-from processes import Mount, children, content, errno_of, names, run, wait_until, write_tree
+from processes import MakeMount, Mount, children, content, errno_of, names, run, wait_until, write_tree
 
 pytestmark = pytest.mark.fuse
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeMount
-from processes import Mount, content, errno_of, names, run, wait_until
+from processes import MakeMount, Mount, content, errno_of, names, run, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = content("secret", 50_000)

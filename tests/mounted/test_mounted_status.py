@@ -19,8 +19,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from conftest import MakeMount
-from processes import FIGFS, Mount, content, errno_of, run, stored, wait_until
+from processes import FIGFS, MakeMount, Mount, content, errno_of, run, stored, wait_until
 
 DATA = content("status", 200_000)
 

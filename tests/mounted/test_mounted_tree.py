@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MakeMount
 from processes import (
     Article,
+    MakeMount,
     Mount,
     Sandbox,
     content,
