@@ -19,9 +19,10 @@ from types import FrameType
 from benchmarks import report, server
 from benchmarks.datasets import MIB
 from benchmarks.results import Results
-from benchmarks.scenarios import Bench, Scenario, all_scenarios
+from benchmarks.scenarios import Bench, Scenario, reading_scenarios
 from benchmarks.server import LINES, BenchError, Server
 from benchmarks.systems import FIGFS_OPTIONS, RCLONE_OPTIONS, Programs
+from benchmarks.uploading import upload_scenarios
 
 SIZE, QUICK_SIZE = 1024, 256  #: MiB of the big file
 ROUNDS, QUICK_ROUNDS = 5, 3
@@ -95,6 +96,10 @@ class _List(argparse.Action):
         for scenario in all_scenarios():
             print(f"{scenario.name:24}{'quick  ' if scenario.quick else '       '}{scenario.rows[0].title}")
         parser.exit()
+
+
+def all_scenarios() -> list[Scenario]:
+    return reading_scenarios() + upload_scenarios()
 
 
 def chosen(scenarios: list[Scenario], *, quick: bool, only: list[str] | None) -> list[Scenario]:

@@ -27,7 +27,9 @@ THOUSAND = "thousand"
 TWO_HUNDRED = "twohundred"
 TEN_THOUSAND = "tenthousand"
 TREE = "tree"
+UPLOADS = "uploads"  #: articles without files, to write into; dynamic, see receiver.py
 
+TARGETS = 400  #: articles of ``UPLOADS``: each measurement writes into one of its own
 READERS = 16  #: files for readers beside each other
 SNIFFED = 3  #: files of which only the first byte is read
 
@@ -55,6 +57,8 @@ def plan(dataset: str, size: int) -> list[Planned]:
         return [Planned("Files", f"f{n:04}.dat", 10 * KIB) for n in range(200)]
     if dataset == TEN_THOUSAND:
         return [Planned("Files", f"f{n:05}.dat", 100) for n in range(10_000)]
+    if dataset == UPLOADS:
+        return []
     if dataset == TREE:
         return [Planned(f"Article {n:03}", "data.csv", 100) for n in range(200)]
     raise ValueError(f"there is no dataset {dataset!r}")
@@ -74,6 +78,8 @@ class Dataset:
         self.name = name
         self.files = files
         self.articles = list(dict.fromkeys(file.planned.article for file in files))
+        if name == UPLOADS:
+            self.articles = [f"Upload {number:03}" for number in range(1, TARGETS + 1)]
 
     def md5(self, article: str, name: str) -> str:
         return next(f.md5 for f in self.files if (f.planned.article, f.planned.name) == (article, name))

@@ -32,6 +32,7 @@ _FIGURES: tuple[tuple[str, Callable[[Sample], float | None], bool], ...] = (
     ("metadata", lambda sample: sample.metadata, True),
     ("redirects", lambda sample: sample.redirects, True),
     ("ranges", lambda sample: sample.ranges, True),
+    ("parts", lambda sample: sample.parts, True),
     ("CPU s", lambda sample: sample.cpu, False),
     ("s/GiB", lambda sample: sample.cpu_per_gib if sample.read >= MUCH else None, False),
     ("peak MB", lambda sample: None if sample.peak is None else sample.peak / 1e6, True),

@@ -16,8 +16,10 @@ FIGFS_BACKGROUND = "figfs, verify=background"
 RCLONE = "rclone"
 RCLONE_TUNED = "rclone, 16 streams"
 RCLONE_FULL = "rclone, cache full"
+FIGFS_QUEUED = "figfs, close does not wait"
+RCLONE_WRITES = "rclone to WebDAV, cache writes"
 
-RCLONES = (RCLONE, RCLONE_TUNED, RCLONE_FULL)
+RCLONES = (RCLONE, RCLONE_TUNED, RCLONE_FULL, RCLONE_WRITES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Sample:
     metadata: int | None = None  #: API requests of figfs; listings and HEADs of rclone
     redirects: int | None = None  #: requests for a presigned URL
     ranges: int | None = None  #: requests for bytes of files
+    parts: int | None = None  #: requests of the uploader, PUTs of WebDAV
+    files: int | None = None  #: that were written, if it is about writing
     cpu: float | None = None  #: seconds, of the daemon (of the program, for curl)
     peak: int | None = None  #: bytes, of the daemon since it was started
 
@@ -54,6 +58,10 @@ class Sample:
     @property
     def cpu_per_gib(self) -> float | None:
         return None if self.cpu is None or not self.read else self.cpu * GIB / self.read
+
+    @property
+    def metadata_per_file(self) -> float | None:
+        return None if self.metadata is None or not self.files else self.metadata / self.files
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,6 +210,17 @@ GOALS: tuple[Goal, ...] = (
     Faster("small-50ms", 10, (RCLONE,), "rclone"),
     Faster("ls-warm", 4, (RCLONE,), "rclone"),
     Faster("find-50ms", 10, (RCLONE,), "rclone"),
+    Faster("upload-0ms", 1.1, (RCLONE_WRITES,), "rclone"),
+    Within(
+        "upload-0ms", 150, lambda sample: None if sample.peak is None else sample.peak / 1e6, "MB at most"
+    ),
+    Faster("upload-20MB", 3.5, (CURL,), "one connection"),
+    Faster("upload-50ms-20MB", 3, (CURL,), "one connection"),
+    Faster("upload-small-rsync-0ms", 1.67, (RCLONE_WRITES,), "rclone"),
+    Faster("upload-small-cp-20ms", 1, (RCLONE_WRITES,), "rclone"),
+    Within("upload-small-cp-20ms", 5, lambda sample: sample.metadata_per_file, "API requests a file"),
+    Faster("upload-small-rsync-20ms", 1, (RCLONE_WRITES,), "rclone"),
+    Within("upload-small-rsync-20ms", 5, lambda sample: sample.metadata_per_file, "API requests a file"),
     Within("memory-idle", 80, _value, "MB"),
     Within("memory-16-readers", 350, _value, "MB"),
 )

@@ -96,7 +96,7 @@ class Scenario:
 # -- measuring ------------------------------------------------------------
 
 
-def _together(bench: Bench, commands: Sequence[Sequence[str | Path]]) -> list[str]:
+def together(bench: Bench, commands: Sequence[Sequence[str | Path]]) -> list[str]:
     """Run programs at the same time; returns what they said. ``BenchError`` if one fails."""
     running: list[subprocess.Popen[str]] = []
     try:
@@ -119,7 +119,7 @@ def _together(bench: Bench, commands: Sequence[Sequence[str | Path]]) -> list[st
 
 @dataclasses.dataclass(slots=True)
 class Cost:
-    """Seconds, and what was spent meanwhile; complete after the ``with`` of ``_costs``."""
+    """Seconds, and what was spent meanwhile; complete after the ``with`` of ``costs``."""
 
     seconds: float = 0.0
     cpu: float = 0.0
@@ -132,7 +132,9 @@ class Cost:
         time.sleep(SETTLE)
         self.traffic = bench.server.since(self.mark)
 
-    def sample(self, row: str, system: str, round: int, value: float, read: int = 0) -> Sample:
+    def sample(
+        self, row: str, system: str, round: int, value: float, read: int = 0, files: int | None = None
+    ) -> Sample:
         return Sample(
             row=row,
             system=system,
@@ -143,13 +145,15 @@ class Cost:
             metadata=self.traffic.metadata,
             redirects=self.traffic.redirects,
             ranges=self.traffic.ranges,
+            parts=self.traffic.parts,
+            files=files,
             cpu=self.cpu,
             peak=self.peak,
         )
 
 
 @contextlib.contextmanager
-def _costs(bench: Bench, line: Line, mount: Mount | None) -> Iterator[Cost]:
+def costs(bench: Bench, line: Line, mount: Mount | None) -> Iterator[Cost]:
     """What the body costs: the mount's daemon, or the programs that the body runs if there is none."""
 
     def cpu() -> float:
@@ -208,8 +212,8 @@ def _sequential(line_name: str, count: int, *, again: bool = False) -> Run:
                 for names_ in names
                 for command in _curls(bench, url + "/".join(names_), size, ranges=ranges)
             ]
-            with _costs(bench, line, None) as cost:
-                _together(bench, commands)
+            with costs(bench, line, None) as cost:
+                together(bench, commands)
             yield speed(cost, row)
             if again and system == CURL:  # to compare with
                 yield speed(cost, "reread-page-cache")
@@ -223,12 +227,12 @@ def _sequential(line_name: str, count: int, *, again: bool = False) -> Run:
                 commands = [_read_whole(path, size) for path in paths]
                 for path in paths:
                     path.stat()
-                with _costs(bench, line, mount) as cost:
-                    _together(bench, commands)
+                with costs(bench, line, mount) as cost:
+                    together(bench, commands)
                 if again:
                     yield speed(cost, row)
-                    with _costs(bench, line, mount) as cost:
-                        _together(bench, commands)
+                    with costs(bench, line, mount) as cost:
+                        together(bench, commands)
                     yield speed(cost, "reread-page-cache")
                     if round == 0:
                         _check(bench, system, mount, names)
@@ -239,8 +243,8 @@ def _sequential(line_name: str, count: int, *, again: bool = False) -> Run:
                 with bench.mounted(system, datasets.BIG, line, keep=keep) as mount:
                     for path in paths:
                         path.stat()
-                    with _costs(bench, line, mount) as cost:
-                        _together(bench, commands)
+                    with costs(bench, line, mount) as cost:
+                        together(bench, commands)
                     yield speed(cost, "reread-remounted")
         finally:
             shutil.rmtree(keep, ignore_errors=True)
@@ -314,13 +318,13 @@ def _read_at_random(
     """Reads a second, reads, cost. ``places``: for each reader; ``seconds``: as in readers.py."""
     path = mount.articles / "Big" / "big.bin"
     path.stat()
-    with _costs(bench, line, mount) as cost:
+    with costs(bench, line, mount) as cost:
         start = time.monotonic() + START
         commands: list[list[str | Path]] = []
         for reader in range(count):
             numbers = (block, bench.size, seed * 100 + reader, places, start, seconds)
             commands.append([sys.executable, readers.__file__, "random", path, *map(str, numbers)])
-        answers = [said.split() for said in _together(bench, commands)]
+        answers = [said.split() for said in together(bench, commands)]
     done = sum(int(reads) for reads, _ in answers)
     return done / max(float(took) for _, took in answers), done, cost
 
@@ -339,7 +343,7 @@ def _first_byte(line_name: str, row: str) -> Run:
             form = "%{time_starttransfer} %{time_connect}"
             times = []
             for name in names:
-                (said,) = _together(
+                (said,) = together(
                     bench, [["curl", "-sf", "-o", os.devnull, "-r", "0-0", "-w", form, url + name]]
                 )
                 first, before = map(float, said.split())
@@ -350,8 +354,8 @@ def _first_byte(line_name: str, row: str) -> Run:
             paths = [mount.articles / "Sniffed" / name for name in names]
             for path in paths:
                 path.stat()
-            with _costs(bench, line, mount) as cost:
-                (said,) = _together(bench, [[sys.executable, readers.__file__, "first", *paths]])
+            with costs(bench, line, mount) as cost:
+                (said,) = together(bench, [[sys.executable, readers.__file__, "first", *paths]])
         cost.recount(bench)
         yield cost.sample(row, system, round, sorted(map(float, said.split()))[len(paths) // 2])
 
@@ -370,13 +374,13 @@ def _small_files(line_name: str, dataset: str, row: str) -> Run:
         copy = bench.memory / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         try:
-            with bench.mounted(system, dataset, line) as mount, _costs(bench, line, mount) as cost:
-                _together(bench, [["cp", "-r", mount.articles / "Files", copy]])
+            with bench.mounted(system, dataset, line) as mount, costs(bench, line, mount) as cost:
+                together(bench, [["cp", "-r", mount.articles / "Files", copy]])
             cost.recount(bench)
             read = sum(path.stat().st_size for path in copy.iterdir())
             yield cost.sample(row, system, round, cost.seconds, read)
             if round == 0:
-                _together(bench, [["diff", "-r", source, copy]])
+                together(bench, [["diff", "-r", source, copy]])
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
@@ -388,8 +392,8 @@ def _list(bench: Bench, system: str, round: int) -> Iterator[Sample]:
     line = LINES["plain"]
     with bench.mounted(system, datasets.TEN_THOUSAND, line) as mount:
         for row in ("ls-cold", "ls-warm"):
-            with _costs(bench, line, mount) as cost:
-                (said,) = _together(bench, [["ls", "-l", mount.articles / "Files"]])
+            with costs(bench, line, mount) as cost:
+                (said,) = together(bench, [["ls", "-l", mount.articles / "Files"]])
             if said.count("\n") != 10_001:
                 raise BenchError(f"{system} lists {said.count(chr(10)) - 1} of 10000 files")
             yield cost.sample(row, system, round, cost.seconds)
@@ -399,8 +403,8 @@ def _find(bench: Bench, system: str, round: int) -> Iterator[Sample]:
     """``find`` over 200 articles of which nothing is known yet."""
     line = LINES["50ms"]
     with bench.mounted(system, datasets.TREE, line) as mount:
-        with _costs(bench, line, mount) as cost:
-            (said,) = _together(bench, [["find", mount.articles, "-type", "f"]])
+        with costs(bench, line, mount) as cost:
+            (said,) = together(bench, [["find", mount.articles, "-type", "f"]])
         if said.count("\n") != 200:
             raise BenchError(f"{system} finds {said.count(chr(10))} of 200 files")
         yield cost.sample("find-50ms", system, round, cost.seconds)
@@ -418,8 +422,8 @@ def _memory(bench: Bench, system: str, round: int) -> Iterator[Sample]:
         time.sleep(IDLE)
         yield Sample(row="memory-idle", system=system, round=round, value=mount.resident() / 1e6)
         size = bench.size // 8
-        with _costs(bench, line, mount) as cost:
-            _together(bench, [_read_whole(path, size) for path in paths])
+        with costs(bench, line, mount) as cost:
+            together(bench, [_read_whole(path, size) for path in paths])
         yield cost.sample("memory-16-readers", system, round, mount.peak() / 1e6, size * len(paths))
 
 
@@ -468,7 +472,7 @@ def _random_scenario(name: str, line: str, *, places: int, warm: bool, quick: bo
     )
 
 
-def all_scenarios() -> list[Scenario]:
+def reading_scenarios() -> list[Scenario]:
     """In the order in which they are run and shown."""
     everybody = (CURL, CURL_8, FIGFS, *(FIGFS_NO_CACHE, FIGFS_BACKGROUND), RCLONE, RCLONE_TUNED, RCLONE_FULL)
     some = (CURL, CURL_8, *_MOUNTS)

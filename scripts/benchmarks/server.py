@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import datasets
+from benchmarks import datasets, receiver
 from benchmarks.datasets import Dataset
 
 SO_MAX_PACING_RATE = 47  # not in Python's socket module
@@ -66,22 +66,25 @@ class Traffic:
     metadata: int = 0
     redirects: int = 0
     ranges: int = 0
+    parts: int = 0
 
 
 def count(lines: Sequence[str]) -> Traffic:
     """The traffic in lines of the access log: method, status, bytes of the body, path and query."""
-    fetched = metadata = redirects = ranges = 0
+    fetched = metadata = redirects = ranges = parts = 0
     for line in lines:
         method, _, sent, uri = line.split(" ", 3)
         path = uri.partition("?")[0]
         if re.search(r"/v2/file/download/\d+$", path):
             redirects += 1
+        elif path.startswith("/upload/") or method == "PUT":
+            parts += 1
         elif method == "GET" and path.startswith(("/storage/", "/files/")) and not path.endswith("/"):
             ranges += 1
             fetched += int(sent)
         else:
             metadata += 1
-    return Traffic(fetched, metadata, redirects, ranges)
+    return Traffic(fetched, metadata, redirects, ranges, parts)
 
 
 class Server:
@@ -90,6 +93,7 @@ class Server:
     def __init__(self, root: Path, *, size: int) -> None:
         self.root = root
         self.certificate = root / "certificate.pem"
+        self.webdav_port = receiver.free_port()
         self._size = size
         self._datasets: dict[str, Dataset] = {}
         self._published: set[tuple[str, str]] = set()
@@ -132,6 +136,20 @@ class Server:
         port = self._sockets[line.name].getsockname()[1]
         assert isinstance(port, int)
         return port
+
+    def stored(self, article: int) -> list[tuple[str, list[Path]]]:
+        """Name and parts of each file that has been uploaded to an article, and completed."""
+        return receiver.stored(self._origin(LINES["plain"]), self.root, article)
+
+    def webdav(self, line: Line) -> str:
+        """Where ``receiver.webdav`` serves; without latency nothing is between it and who writes."""
+        if not line.latency:
+            return f"http://127.0.0.1:{self.webdav_port}/dav/"
+        return f"{self._origin(line)}/dav/"
+
+    def part(self, line: Line, name: str) -> str:
+        """Where a part can be PUT by itself."""
+        return f"{self._origin(line)}/upload/{name}/1"
 
     def source(self, dataset: str, *parts: str) -> Path:
         """The file itself, in memory."""
@@ -217,7 +235,6 @@ load_module {modules}/ngx_http_lua_module.so;
 events {{ worker_connections 4096; }}
 http {{
     root {self.root};
-    client_body_temp_path {self.root}/temporary;
     proxy_temp_path {self.root}/temporary;
     fastcgi_temp_path {self.root}/temporary;
     uwsgi_temp_path {self.root}/temporary;
@@ -226,6 +243,8 @@ http {{
     access_log {self._log} counted;
     default_type application/octet-stream;
     sendfile on;
+    client_max_body_size 0;
+{receiver.shared(self.root)}
     tcp_nopush on;
     keepalive_requests 1000000;
     autoindex_exact_size on;
@@ -244,6 +263,7 @@ http {{
         listen 127.0.0.1:{self._port(line)}{" ssl" if line.tls else ""};
         access_by_lua_block {{ {sleep} }}
         location /files/ {{ autoindex on; }}
+{receiver.locations(self.root, CAP if line.capped else None, self.webdav_port)}
         location /storage/ {{
             access_by_lua_block {{
                 {sleep}

@@ -15,7 +15,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.results import FIGFS, FIGFS_BACKGROUND, FIGFS_NO_CACHE, RCLONE, RCLONE_FULL, RCLONE_TUNED
+from benchmarks.results import (
+    FIGFS,
+    FIGFS_BACKGROUND,
+    FIGFS_NO_CACHE,
+    FIGFS_QUEUED,
+    RCLONE,
+    RCLONE_FULL,
+    RCLONE_TUNED,
+    RCLONE_WRITES,
+)
 from benchmarks.server import BenchError, Line, Server
 
 START_TIMEOUT = 30.0  #: seconds until a mount is there
@@ -27,11 +36,13 @@ FIGFS_OPTIONS = {
     FIGFS: (),
     FIGFS_NO_CACHE: ("--cache-size", "0"),
     FIGFS_BACKGROUND: ("--verify", "background"),
+    FIGFS_QUEUED: ("--close-timeout", "0"),
 }
 RCLONE_OPTIONS = {
     RCLONE: (),
     RCLONE_TUNED: ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M"),
     RCLONE_FULL: ("--vfs-cache-mode", "full"),
+    RCLONE_WRITES: ("--vfs-cache-mode", "writes", "--vfs-write-back", "100ms", "--transfers", "4"),
 }
 
 
@@ -196,9 +207,19 @@ def mounted(
         articles = place / "articles"
     else:
         command = [programs.rclone, "mount", "--config", os.devnull, "--cache-dir", str(directory)]
-        command += ["--http-url", server.listing(dataset, line), *RCLONE_OPTIONS[system]]
+        command += RCLONE_OPTIONS[system]
         command += ["--ca-cert", str(server.certificate)] if line.tls else []
-        command += [":http:", str(place)]
+        if system == RCLONE_WRITES:
+            command += [
+                "--webdav-url",
+                server.webdav(line),
+                "--webdav-vendor",
+                "other",
+                ":webdav:",
+                str(place),
+            ]
+        else:
+            command += ["--http-url", server.listing(dataset, line), ":http:", str(place)]
         articles = place
     try:
         with log.open("wb") as output:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from benchmarks import datasets, readers, report  # noqa: E402
-from benchmarks.__main__ import chosen  # noqa: E402
+from benchmarks.__main__ import all_scenarios, chosen  # noqa: E402
 from benchmarks.results import (  # noqa: E402
     CURL,
     FIGFS,
@@ -33,7 +33,6 @@ from benchmarks.results import (  # noqa: E402
     Sample,
     verdicts,
 )
-from benchmarks.scenarios import all_scenarios  # noqa: E402
 from benchmarks.server import BenchError, Traffic, count, module_directory  # noqa: E402
 
 SPEED = Row("sequential-plain", "sequential <plain>", "MiB/s")
@@ -109,8 +108,13 @@ def test_traffic_is_told_apart_in_the_log() -> None:
         f"GET 200 500 {files}",
         f"HEAD 200 0 {files}Big/big.bin",
         f"GET 206 7 {files}Big/big.bin",
+        "POST 201 70 /uploads/v2/account/articles/1/files",
+        "GET 200 100 /upload/100000001",
+        "PUT 201 0 /upload/100000001/1",
+        "PUT 201 0 /dav/f.dat",
+        "PROPFIND 207 300 /dav/f.dat",
     ]
-    assert count(lines) == Traffic(fetched=1007, metadata=3, redirects=1, ranges=2)
+    assert count(lines) == Traffic(fetched=1007, metadata=5, redirects=1, ranges=2, parts=3)
 
 
 # -- what is shown ------------------------------------------------------------
