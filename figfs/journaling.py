@@ -17,6 +17,7 @@ import trio
 from figfs import places
 from figfs.deletions import Deletions
 from figfs.localfiles import LocalFile
+from figfs.namespace import naming
 from figfs.namespace.nodes import FileNode, Stored
 from figfs.places import Place
 from figfs.writing.journal import Journal, State, Upload
@@ -80,7 +81,7 @@ class Journaling:
             return
         with self.journal.transaction():
             if older is not None and upload is not None and _same_step(older, upload):
-                older.due = upload.due
+                older.due, older.shown_as = upload.due, upload.shown_as
                 self.journal.update(older)
                 return
             if older is not None:
@@ -111,11 +112,11 @@ class Journaling:
         if place is None or place == there:
             return None
         file.due = trio.current_time() + wait
-        return Upload(
+        upload = Upload(
             row=0,
-            article_id=place.article_id,
-            folder=place.folder,
-            name=place.name,
+            article_id=0,
+            folder="",
+            name="",
             size=stored.file.size,
             md5=stored.file.computed_md5.strip().lower(),
             spool_name="",
@@ -129,6 +130,8 @@ class Journaling:
             source_folder=stored.folder,
             source_name=stored.file.name,
         )
+        _put(upload, place, node)
+        return upload
 
     def replaces(self, file: LocalFile, stored: Stored) -> None:
         """Once ``file`` is stored, ``stored`` is to be deleted."""
@@ -194,6 +197,7 @@ def _put(upload: Upload, place: Place | None, node: FileNode) -> None:
         upload.state = State.WAITING
         upload.due = math.inf if places.is_litter(node) else time.time() + HOLD_TIME
     upload.article_id, upload.folder, upload.name = place
+    upload.shown_as = "" if naming.name_from_filename(place.name) == node.name else node.name
 
 
 def _same_step(older: Upload, upload: Upload) -> bool:

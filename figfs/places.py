@@ -33,6 +33,11 @@ def of_upload(upload: Upload) -> Place:
     return Place(upload.article_id, upload.folder, upload.name)
 
 
+def shown(upload: Upload) -> Place:
+    """Where the file of ``upload`` is here: under a temporary name, perhaps."""
+    return Place(upload.article_id, upload.folder, upload.shown_as or upload.name)
+
+
 def own(node: FileNode) -> Place | None:
     """Where Figshare would have ``node`` if its name were not looked at; None outside of articles."""
     parent = node.parent

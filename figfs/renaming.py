@@ -129,7 +129,7 @@ class Renaming:
         it.
         """
         node = self.node_at(places.of_stored(stored))
-        if node is None or node.local_size is None:
+        if node is None or node.local_size is None or (node.stored and node.stored.key == stored.key):
             return False
         if node.local_size == 0 and self._settler.known(node) is None:
             self._tree.forget_saved(node.key)  # an empty file, from before it got this content
@@ -145,11 +145,7 @@ class Renaming:
             self._tree.rekey(node, new_pending_key())  # an empty file, kept by its name
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
-        self._rows.follow(file)
-        if file.upload is not None and file.upload.state is State.WAITING and file.upload.source is not None:
-            self._settler.settle_later(file)
-            if not file.dropped:
-                return
+        self._settler.follow(file)
         if not (file.dirty and file.handles):
             self._settler.settle(file)
         # Else it is still being written: its last close settles it, under the name it has then.

@@ -23,7 +23,7 @@ from figfs import places
 from figfs.deletions import Deletions
 from figfs.errors import FigfsError
 from figfs.figshare.records import File
-from figfs.journaling import Journaling
+from figfs.journaling import HOLD_TIME, Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
 from figfs.namespace.merging import folder_of
@@ -32,6 +32,7 @@ from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.renaming import Renaming
 from figfs.settling import Settler
+from figfs.writing import tempnames
 from figfs.writing.journal import State, Upload
 from figfs.writing.uploader import Uploader
 
@@ -75,8 +76,16 @@ class Resumer:
         rows.on_row = self._supersede
 
     def owed(self) -> int:
-        """How many are not done yet; litter, which stays here, does not count."""
-        return self._retracting + sum(job.upload.due < math.inf for job in self._running.values())
+        """How many are not done yet. What is held under a temporary name counts once the mount ends; litter,
+        which stays here, never.
+        """
+        return self._retracting + sum(self._owes(job.upload) for job in self._running.values())
+
+    def _owes(self, upload: Upload) -> bool:
+        if upload.state is not State.WAITING:
+            return True
+        held = tempnames.classify(upload.name).kind is not tempnames.Kind.ORDINARY
+        return upload.due < math.inf and (not held or self._settler.hurried.is_set())
 
     def uploads(self) -> list[Upload]:
         """Those that are not done yet, and are not files that can be seen."""
@@ -96,16 +105,17 @@ class Resumer:
                 log.warning("parked: %s of article %s (%s); its bytes are in %s",
                             upload.name, upload.article_id, upload.parked, path)  # fmt: skip
                 continue
-            older = newest.get(places.of_upload(upload))
-            newest[places.of_upload(upload)] = upload
+            older = newest.get(places.shown(upload))
+            newest[places.shown(upload)] = upload
             if older is not None:  # a crash came between the newer row and the end of the older one
                 with journal.transaction():
                     self._void(older, upload)
                     journal.update(upload)
                 self._start_retracting(older)
         for upload in newest.values():
-            if upload.source is not None:
-                self._tree.hide(Key(Kind.FILE, upload.source))  # it is not called so any more
+            for file_id in (upload.source, upload.file_id):
+                if file_id is not None:  # it is not called so any more, or not complete yet
+                    self._tree.hide(Key(Kind.FILE, file_id))
             self._start(upload)
 
     def take_up(self, upload: Upload, *, replace: bool = False) -> None:
@@ -114,7 +124,8 @@ class Resumer:
 
         ``FileExistsError`` if a newer file bears its name here, unless the upload is to ``replace`` that.
         """
-        place = places.of_upload(upload)
+        upload.shown_as = ""  # whoever wrote under a temporary name has gone
+        place = places.shown(upload)
         newer = self._renaming.node_at(place)
         if place in self._running or (newer is not None and not self._is_replaced(newer, upload)):
             if not replace or newer is None or newer.stored is None or newer.local_size is not None:
@@ -128,7 +139,7 @@ class Resumer:
             self.show(article)
 
     def _start(self, upload: Upload) -> None:
-        job = self._running[places.of_upload(upload)] = Job(upload, stored=upload.state is State.STORED)
+        job = self._running[places.shown(upload)] = Job(upload, stored=upload.state is State.STORED)
         self._nursery.start_soon(self._resume, job, name=f"resume {upload.name}")
 
     def show(self, article: Container) -> None:
@@ -138,14 +149,17 @@ class Resumer:
         if article.kind is not Kind.ARTICLE:
             return
         for place, job in self._running.items():
-            if place.article_id != article.key.id or job.file is not None or job.stored:
+            if place.article_id != article.key.id or job.file is not None:
                 continue
             upload = job.upload
             container = folder_of(self._tree, article, naming.split_folder_path(upload.folder))
-            name = naming.name_from_filename(upload.name)
+            name = upload.shown_as or naming.name_from_filename(upload.name)
             older = container.children.get(name)
             if older is not None and not self._is_replaced(older, upload):
                 continue  # something else bears the name: the upload goes on unseen
+            if job.stored:
+                self._show_stored(upload, container, name)
+                continue
             spool = None
             if upload.source is None:
                 try:
@@ -160,6 +174,23 @@ class Resumer:
             self._tree.attach(node, container, name)
             job.file = self._settler.take_up(node, upload, spool, job.ended)
             job.scope.cancel()
+
+    def _show_stored(self, upload: Upload, container: Container, name: str) -> None:
+        """Figshare has it; what it replaces is being deleted, and a listing may show either, or both."""
+        assert upload.file_id is not None
+        key = Key(Kind.FILE, upload.file_id)
+        for file_id in upload.replaces:
+            self._tree.hide(Key(Kind.FILE, file_id))
+        if upload.shown_as or self._deletions.is_owed(upload.file_id):
+            return
+        node = self._tree.by_key(key) or self._tree.make(key)
+        assert isinstance(node, FileNode)
+        if node.stored is None:
+            record = File(id=upload.file_id, name=upload.name, size=upload.size, computed_md5=upload.md5)
+            node.stored = Stored(record, upload.article_id, upload.folder)
+            node.mode, node.mtime_ns = upload.mode, upload.mtime_ns
+        self._tree.unhide(key)
+        self._tree.attach(node, container, name)
 
     def _node_for(self, upload: Upload) -> FileNode:
         """The node that ``upload`` is shown as: for a move that of its source, under its new name."""
@@ -204,7 +235,7 @@ class Resumer:
 
     def _supersede(self, newer: Upload) -> None:
         """A newer row is about to be written, in this transaction."""
-        job = self._running.get(places.of_upload(newer))
+        job = self._running.get(places.shown(newer))
         if job is not None and job.file is None and not job.stored:
             self._void(job.upload, newer)
             job.scope.cancel()
@@ -235,15 +266,28 @@ class Resumer:
                       upload.name, exc, exc_info=None if known else exc)  # fmt: skip
             # Where parking fails (the disk is full, say), the row is still owed: the next mount tries again.
             with contextlib.suppress(Exception):
-                self._uploader.park(upload, str(exc))
+                await self._park(upload, str(exc))
         finally:
-            self._running.pop(places.of_upload(upload), None)
+            if self._running.get(places.shown(upload)) is job:
+                del self._running[places.shown(upload)]
             job.ended.set()
             if job.file is not None:
                 self._settler.settle(job.file)
                 if upload.source is not None and upload.state is State.WAITING:
                     self._settler.settle_later(job.file)
             self._settler.made_progress()
+
+    async def _park(self, upload: Upload, reason: str) -> None:
+        """Refused: what Figshare has of it is taken back, and what was to be moved is where it was."""
+        self._uploader.park(upload, reason)
+        if upload.source is not None and upload.source_article is not None:
+            self._tree.unhide(Key(Kind.FILE, upload.source))
+            article = self._tree.by_key(Key(Kind.ARTICLE, upload.source_article))
+            if isinstance(article, Container):
+                self._tree.expire(article)
+        left = await self._uploader.take_back(upload)
+        if left is not None:
+            self._deletions.add(left, upload.article_id)
 
     async def _carry_out(self, job: Job) -> None:
         upload = job.upload
@@ -262,7 +306,9 @@ class Resumer:
             return  # it became the settler's in the last moment
         job.stored = True
         assert upload.file_id is not None
-        await self._settler.finish(upload)
+        await self._settler.finish(upload, lambda: self._hold_again(upload))
+        if upload.shown_as:
+            return
         self._uploader.drop_spool(upload)
         result = Stored(File(id=upload.file_id, name=upload.name), upload.article_id, upload.folder)
         self._tree.keep_times(result.key, upload.mode, upload.mtime_ns)
@@ -273,6 +319,33 @@ class Resumer:
             if isinstance(article, Container):
                 self._tree.expire(article)
         log.info("%s, left over from an earlier mount, is stored", upload.name)
+
+    def _hold_again(self, upload: Upload) -> None:
+        """It is stored under the name that was to come, and has not come: it is still called otherwise."""
+        if not upload.shown_as:
+            return
+        assert upload.file_id is not None
+        held = Upload(
+            row=0,
+            article_id=upload.article_id,
+            folder=upload.folder,
+            name=upload.shown_as,
+            size=upload.size,
+            md5=upload.md5,
+            spool_name="",
+            mode=upload.mode,
+            mtime_ns=upload.mtime_ns,
+            replaces={upload.file_id: upload.article_id},
+            state=State.WAITING,
+            due=time.time() + HOLD_TIME,
+            source=upload.file_id,
+            source_article=upload.article_id,
+            source_folder=upload.folder,
+            source_name=upload.name,
+        )
+        self._rows.journal.add(held)
+        self._tree.hide(Key(Kind.FILE, upload.file_id))
+        self._start(held)
 
 
 def _source_of(upload: Upload) -> Stored:

@@ -133,10 +133,11 @@ class Settler:
         if file.upload is not None and file.upload.state is not State.WAITING:
             return True
         node = file.node
+        if file.upload is not None and not file.dirty:  # under a temporary name it is held, and not owed
+            return not file.handles and self.wanted(file) == places.of_upload(file.upload)
         # An emptied file stays here, whatever its name: Figshare takes no empty ones.
         misplaced = node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over)
-        unsettled = file.dirty or file.upload is not None or misplaced
-        return unsettled and not file.handles and self.wanted(file) is not None
+        return (file.dirty or misplaced) and not file.handles and self.wanted(file) is not None
 
     def made_progress(self) -> None:
         """Something is owed no more: wakes ``drain``."""
@@ -192,6 +193,13 @@ class Settler:
         """Where Figshare should have it, or None."""
         return places.wanted(file.node, hold_is_over=file.hold_is_over)
 
+    def follow(self, file: LocalFile) -> None:
+        """``file`` has another name, or is stored under one that is not its own: its row says so."""
+        self._rows.follow(file)
+        upload = file.upload
+        if upload is not None and upload.source is not None and upload.state is State.WAITING:
+            self.settle_later(file)
+
     def settle_later(self, file: LocalFile) -> None:
         """Settle it when the grace of its move is over."""
         self._nursery.start_soon(self._settle_when_due, file.node, file.due)
@@ -216,7 +224,7 @@ class Settler:
         elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
         elif places.is_misplaced(node, hold_is_over=file.hold_is_over):
-            self._rows.follow(file)
+            self.follow(file)
             file.wanted = file.upload is not None
         elif node.replaces:
             replaced, node.replaces = node.replaces, []
@@ -281,8 +289,8 @@ class Settler:
             file.wanted = True
             return
         if places.of_upload(upload) != wanted:
-            self._rows.follow(file)
-            file.wanted = True
+            self.follow(file)  # changes nothing of what is held under a temporary name
+            file.wanted = file.upload is not upload
             return
         file.journaled.set()
         if upload.state is State.WAITING:
@@ -297,7 +305,7 @@ class Settler:
             file.wanted = True  # unlinked, renamed or rewritten: look again
             return
         self._is_stored(file, upload, stored)
-        await self.finish(upload)
+        await self.finish(upload, lambda: self.follow(file))
         if file.spool is None or file.spool.path.name != upload.spool_name:
             self._uploader.drop_spool(upload)  # else it goes when the last handle is closed
         if places.is_misplaced(file.node, hold_is_over=file.hold_is_over):
@@ -320,8 +328,10 @@ class Settler:
         spool.journaled()
         spool.close(delete=False)
 
-    async def finish(self, upload: Upload) -> None:
-        """It is stored: what it replaces goes, then its row, in one transaction with what is to go later."""
+    async def finish(self, upload: Upload, then: Callable[[], None]) -> None:
+        """It is stored: what it replaces goes, then its row, in one transaction with what is to go later, and
+        with what ``then`` writes: a file under a temporary name is to get that, unless it is renamed.
+        """
         later = await self._uploader.delete_replaced(upload, self._deletions.is_read)
         with self._rows.journal.transaction(durable=bool(later)):
             for file_id, article_id in upload.replaces.items():
@@ -331,6 +341,7 @@ class Settler:
                 else:
                     self._tree.gone(Key(Kind.FILE, file_id))
             self._uploader.done(upload)
+            then()
 
     def _hide(self, file_id: Id) -> None:
         self._tree.hide(Key(Kind.FILE, file_id))
@@ -523,7 +534,7 @@ class Settler:
         """What ``file`` was renamed over, and what a close had accepted before, is there again."""
         for victim in reversed(file.superseded):
             if name not in parent.children:
-                self._tree.attach(victim.node, parent, name)
+                self._tree.reattach(victim.node, parent, name)
                 victim.node.changed_at = math.inf
             else:
                 self._rows.drop(victim)

@@ -108,6 +108,12 @@ class Tree:
         self.place(node, parent, name)
         node.changed_at = trio.current_time()
 
+    def reattach(self, node: Node, parent: Container, name: str) -> None:
+        """Like ``attach``, for a node that was detached: it counts again, though nobody held it meanwhile."""
+        self._nodes[node.inode] = node
+        self._by_key[node.key] = node
+        self.attach(node, parent, name)
+
     def place(self, node: Node, parent: Container, name: str) -> None:
         """Put ``node`` there because a listing says so; ``attach`` is for what is decided here."""
         old = node.parent

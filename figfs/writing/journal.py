@@ -85,6 +85,7 @@ class Upload:
     source_article: Id | None = None
     source_folder: str = ""
     source_name: str = ""
+    shown_as: str = ""  #: its temporary name here, where that is not ``name``
     #: Nobody wants it any more: what Figshare has of it is taken back, then the row goes.
     dropped: bool = False
 
