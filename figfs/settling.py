@@ -293,6 +293,11 @@ class Settler:
             file.wanted = file.upload is not upload
             return
         file.journaled.set()
+        if upload.source is None and upload.file_id is None and not upload.look_first:
+            same = places.same_content(file.node, wanted, upload.size, upload.md5)
+            if same is not None:  # it was held, and has taken the place of its like
+                self._take_over(file, same)
+                return
         if upload.state is State.WAITING:
             if upload.source is not None and trio.current_time() < file.due and not file.hold_is_over:
                 return

@@ -74,6 +74,20 @@ async def test_same_content_renamed_over_is_not_uploaded(tmp_path: Path, clock: 
         assert await w.refreshed(A) == ["f"]
 
 
+async def test_same_content_held_and_renamed_over_is_not_uploaded(tmp_path: Path, clock: MockClock) -> None:
+    """``sed -i`` that changes nothing: its temporary file was journaled, then dropped."""
+    async with open_article(tmp_path) as (w, article):
+        await w.save(f"{A}/f", NEW)
+        w.wire.asked.clear()
+        await w.save(f"{A}/sedA1b2C3", NEW)
+        await w.rename(f"{A}/sedA1b2C3", f"{A}/f")
+        await w.settled()
+        assert w.remote(article) == {"f": "available"}
+        assert w.wire.count("POST", INITIATE) == w.wire.count("DELETE", "") == 0
+        assert w.local_state() == (0, 0)
+        assert await w.read(f"{A}/f") == NEW
+
+
 async def test_overwrite_deletes_the_old_file_only_after_the_new_is_verified(
     tmp_path: Path, clock: MockClock
 ) -> None:
