@@ -142,12 +142,14 @@ async def _serve(
             status = f"{settings.mountpoint}: Figshare account {who}"
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
+            signalled = trio.Event()
             async with trio.open_nursery() as fuse:
                 fuse.start_soon(_status_lines, status, parts.ledger)
-                fuse.start_soon(_end_on_signal, fuse)
+                fuse.start_soon(_end_on_signal, fuse, signalled)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 fuse.cancel_scope.cancel()
         commands.unmounting = True
+        filesystem.files.end(all_closed=not signalled.is_set())
         owed = filesystem.owed()
         waits = f"{_owed_text(owed)}, waiting at most {settings.unmount_timeout:.0f} s" if owed else "done"
         notify("STOPPING=1", f"STATUS={settings.mountpoint}: unmounted; {waits}")
@@ -258,11 +260,12 @@ def _mounted(operations: Operations, settings: Settings) -> Iterator[None]:
     pyfuse3.close(unmount=True)
 
 
-async def _end_on_signal(fuse: trio.Nursery) -> None:
+async def _end_on_signal(fuse: trio.Nursery, signalled: trio.Event) -> None:
     """SIGTERM and SIGINT end the mount; handlers that run get a little time."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
+            signalled.set()
             pyfuse3.terminate()
             fuse.cancel_scope.deadline = trio.current_time() + END_TIMEOUT
             break

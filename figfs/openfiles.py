@@ -186,6 +186,17 @@ class OpenFiles:
             self.settler.settle(file, closed=True)  # an empty file is kept, by its name
         self.settler.tidy(file)
 
+    def end(self, *, all_closed: bool) -> None:
+        """The mount has ended, and the kernel sends no more: RELEASE of files that were closed just before
+        may be missing, and without it they would count as open.
+
+        ``all_closed``: no file was open at the end, as after every umount. If not, what is being written is
+        half of something, and is left alone.
+        """
+        for number, handle in list(self._handles.items()):
+            if all_closed or not handle.file.being_written:
+                self.release(number)
+
     @staticmethod
     def _is_unfinished(handle: Handle) -> bool:
         """Whether ``handle`` leaves a part of something, and no close was answered for what that replaces."""
