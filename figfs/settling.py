@@ -134,7 +134,9 @@ class Settler:
             return True
         node = file.node
         if file.upload is not None and not file.dirty:  # under a temporary name it is held, and not owed
-            return not file.handles and self.wanted(file) == places.of_upload(file.upload)
+            # At the unmount the kernel has dropped its last RELEASEs: those handles are closed all the same.
+            idle = self.hurried.is_set() or not file.handles
+            return idle and self.wanted(file) == places.of_upload(file.upload)
         # An emptied file stays here, whatever its name: Figshare takes no empty ones.
         misplaced = node.local_size is None and places.is_misplaced(node, hold_is_over=file.hold_is_over)
         return (file.dirty or misplaced) and not file.handles and self.wanted(file) is not None
