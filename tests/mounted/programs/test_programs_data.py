@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,18 @@ def test_write_and_rename(article: Article, temporary: str) -> None:
     article.shows({"f.csv": NEW})
     article.will_hold({"f.csv": NEW})
     assert article.uploads() == 1
+
+
+@pytest.mark.parametrize("temporary", ["sedA1b2C3", ".goutputstream-AB12CD", ".f.csv.aB3dE6", "f.csv.part"])
+def test_write_and_rename_the_same(article: Article, temporary: str) -> None:
+    """The same, saved without a change (``sed -i`` that found nothing): no upload."""
+    article.put({"f.csv": OLD})
+    (article / temporary).write_bytes(OLD)
+    (article / temporary).replace(article / "f.csv")
+    article.shows({"f.csv": OLD})
+    time.sleep(1.5)  # the grace of the shared mount is over
+    article.holds({"f.csv": OLD})
+    assert article.uploads() == 0
 
 
 def test_mmap_writer(article: Article) -> None:
