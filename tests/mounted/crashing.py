@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from figfs import cli
-from figfs.writing.journal import Deletion, Journal, Upload
+from figfs.writing.journal import Deletion, Journal, State, Upload
 
 _written: list[str] = []  #: what the transaction that is open has written
 _insert, _write, _remove, _execute = Journal._insert, Journal._write, Journal.remove, Journal._execute
@@ -45,7 +45,8 @@ def write(self: Journal, row: Upload | Deletion) -> None:
 
 
 def remove(self: Journal, row: Upload | Deletion) -> None:
-    _note(row, "removed")
+    if isinstance(row, Deletion) or row.state is State.STORED:  # not what is only journaled anew
+        _note(row, "removed")
     _remove(self, row)
 
 

@@ -198,7 +198,7 @@ def test_killed_at(crashing: CrashingMount, article: Article, case: str, where: 
     """Before its first transaction nothing has happened; after it all of it happens, once."""
     before, act, after, transactions = CASES[case]
     article.put(before)
-    wait_until(lambda: not crashing.owed(), what="nothing is owed")
+    wait_until(lambda: not crashing.owed(), what=str(crashing.owed()))
     crashing.sandbox.clear_requests()
     crashing.crash_at(where)
     with contextlib.suppress(OSError):  # whom the end of the daemon meets in a call
@@ -214,7 +214,7 @@ def test_killed_at(crashing: CrashingMount, article: Article, case: str, where: 
     for name in held:
         assert (article / name).read_bytes() == NEW
         (article / name).unlink()
-    wait_until(lambda: not crashing.owed(), what="nothing is owed")
+    wait_until(lambda: not crashing.owed(), what=str(crashing.owed()))
 
 
 @pytest.mark.parametrize("case", ["new", "overwrite", "edit", "move"])
@@ -222,7 +222,7 @@ def test_killed_in_the_middle_of_a_part(crashing: CrashingMount, article: Articl
     """Two parts are there, two are on the way: only those are sent by the next mount."""
     before, act, after, _ = CASES[case]
     article.put(before)
-    wait_until(lambda: not crashing.owed(), what="nothing is owed")
+    wait_until(lambda: not crashing.owed(), what=str(crashing.owed()))
     sandbox = crashing.sandbox
     sandbox.clear_requests()
     sandbox.set_faults(
