@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from figfs.figshare.records import Id
 from figfs.namespace import naming
-from figfs.namespace.nodes import FileNode, Kind, Stored
+from figfs.namespace.nodes import FileNode, Key, Kind, Stored, empty_file_key
 from figfs.writing import tempnames
 from figfs.writing.journal import Upload
 
@@ -47,6 +47,15 @@ def own(node: FileNode) -> Place | None:
     if stored is not None and naming.name_from_filename(stored.file.name) == name:
         name = stored.file.name  # it may hold a character that no name here can have
     return Place(parent.lister.key.id, naming.join_folder_path(parent.folder), name)
+
+
+def empty_key(node: FileNode) -> Key | None:
+    """The key by which ``node``, empty, is kept over remounts; None under a temporary name."""
+    place = wanted(node)
+    if place is None or naming.name_from_filename(place.name) != node.name:
+        return None
+    path = naming.join_folder_path((*naming.split_folder_path(place.folder), place.name))
+    return empty_file_key(place.article_id, path)
 
 
 def is_litter(node: FileNode) -> bool:

@@ -142,7 +142,7 @@ class Renaming:
         """``node`` has a new name or place: settle it, after the grace if that moves a stored file."""
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         if node.key.kind is Kind.PENDING and isinstance(node.key.id, str):
-            self._tree.rekey(node, new_pending_key())  # an empty file, kept by its name
+            self._tree.rekey(node, places.empty_key(node) or new_pending_key())  # an empty file
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
         self._settler.follow(file)

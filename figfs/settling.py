@@ -29,7 +29,7 @@ from figfs.figshare.records import File, Id
 from figfs.journaling import HOLD_TIME, Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored, empty_file_key
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.writing import tempnames
@@ -222,7 +222,7 @@ class Settler:
         if wanted is None:
             await self._hold(file)
         elif node.local_size == 0:
-            self._keep_empty(file, wanted)
+            self._keep_empty(file)
         elif file.upload is not None or node.local_size is not None:
             await self._store(file, wanted)
         elif places.is_misplaced(node, hold_is_over=file.hold_is_over):
@@ -242,7 +242,7 @@ class Settler:
         if own is not None and unsaved:
             await self._seal(file, None)
 
-    def _keep_empty(self, file: LocalFile, wanted: Place) -> None:
+    def _keep_empty(self, file: LocalFile) -> None:
         """Figshare stores no empty file (quirks U17): it stays here, by its name.
 
         What was unlinked to make room for it is deleted after a grace of its own; a stored file that was
@@ -252,9 +252,9 @@ class Settler:
         file.settled_changes = file.changes
         with self._rows.journal.transaction():
             if node.stored is None and node.parent is not None:
-                if naming.name_from_filename(wanted.name) == node.name:
-                    path = naming.join_folder_path((*naming.split_folder_path(wanted.folder), wanted.name))
-                    self._tree.rekey(node, empty_file_key(wanted.article_id, path))
+                key = places.empty_key(node)
+                if key is not None:
+                    self._tree.rekey(node, key)
                 for stored in node.replaces:
                     self._deletions.unlinked(stored, node.parent, node.name)
                 node.replaces.clear()

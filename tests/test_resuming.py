@@ -398,3 +398,16 @@ async def test_a_resumed_move_that_is_refused_is_undone(tmp_path: Path, clock: M
             await w.settled()
             assert await w.ls(A) == ["g"]
             assert w.remote(article) == {"g": "available"}
+
+
+async def test_an_empty_file_keeps_its_new_name_in_a_crash(tmp_path: Path, clock: MockClock) -> None:
+    """It is kept by its name, and renamed with it."""
+    async with figshare() as sandbox:
+        async with open_article(tmp_path, sandbox=sandbox) as (w, _article):
+            _, handle = await w.create(f"{A}/a")
+            await w.close(handle)
+            await w.settled()
+            await w.rename(f"{A}/a", f"{A}/b.csv")
+            w.services.cancel_scope.cancel()
+        async with restart(w) as w:
+            assert await w.ls(A) == ["b.csv"]
