@@ -120,9 +120,9 @@ class Uploader:
             came_so_far = progress.sent
             try:
                 async with self._files:
-                    file_id = await self._send_once(upload, announced, progress)
+                    file_id, accepted = await self._send_once(upload, announced, progress)
                 progress.phase = "verifying"
-                stored = await self._verify(upload, file_id)
+                stored = await self._verify(upload, file_id, accepted=accepted)
                 if upload.state is not State.STORED:
                     self._journal.advance(upload, State.STORED)
                 if upload.spool_name:
@@ -236,8 +236,12 @@ class Uploader:
         """Keep the bytes of what Figshare refuses, with the reason, until a person decides."""
         self._journal.advance(upload, State.PARKED, reason=reason)
 
-    async def _send_once(self, upload: Upload, announced: Callable[[Id], None], progress: Progress) -> Id:
-        """Make Figshare have all parts, and complete; returns the file's id."""
+    async def _send_once(
+        self, upload: Upload, announced: Callable[[Id], None], progress: Progress
+    ) -> tuple[Id, bool]:
+        """Make Figshare have all parts, and complete; returns the file's id, and whether the completion was
+        accepted, now or earlier.
+        """
         progress.phase = "announcing"
         if upload.look_first and upload.file_id is None:
             found = await self._find_announced(upload)
@@ -250,13 +254,14 @@ class Uploader:
         if file is None:
             file = await self._announce(upload, announced)
         progress.phase = "sending"
+        accepted = True
         if file.upload_url:
-            await self._send(upload, file, progress, is_new=is_new)
+            accepted = await self._send(upload, file, progress, is_new=is_new)
         elif not upload.sent and file.computed_md5.lower() != upload.md5:
             # Never taken for stored: not a byte was sent.
             raise NotSupported(f"the server gives no upload URL for file {file.id}")
         progress.sent = upload.size
-        return file.id
+        return file.id, accepted
 
     async def _announced(self, upload: Upload) -> File | None:
         """The file that an earlier try has announced, if Figshare still knows it."""
@@ -342,8 +347,10 @@ class Uploader:
         unclaimed = [file_id for file_id in here if file_id not in self._claimed]
         return unclaimed[-1] if unclaimed else None
 
-    async def _send(self, upload: Upload, file: File, progress: Progress, *, is_new: bool) -> None:
-        """PUT the parts that are not there yet, several at once, and complete."""
+    async def _send(self, upload: Upload, file: File, progress: Progress, *, is_new: bool) -> bool:
+        """PUT the parts that are not there yet, several at once, and complete. False if the completion was
+        refused though the uploader says that all is there.
+        """
         session = None
         if not is_new or upload.size > self._single_part:
             session = await self._session(upload, file)
@@ -357,7 +364,8 @@ class Uploader:
         try:
             await files.complete(self._client, upload.article_id, file.id)
         except (Conflict, Invalid) as refused:
-            await self._complete_again(upload, file, progress, refused)
+            return await self._complete_again(upload, file, progress, refused)
+        return True
 
     async def _session(self, upload: Upload, file: File) -> Session:
         """What the uploader says about the parts of ``file``, if they make up the file."""
@@ -381,19 +389,19 @@ class Uploader:
 
     async def _complete_again(
         self, upload: Upload, file: File, progress: Progress, refused: Conflict | Invalid
-    ) -> None:
+    ) -> bool:
         """The completion was refused: send what is missing. Where nothing is, or where that does not help,
-        the upload counts as damaged.
+        the upload counts as damaged. Returns what ``_send`` does.
         """
         session = await self._session(upload, file)
         if session.status == "COMPLETED":
-            return
+            return False
         missing = parts.remaining(session.parts)
         if missing:
             await self._put_parts(upload, file, missing, progress)
             try:
                 await files.complete(self._client, upload.article_id, file.id)
-                return
+                return True
             except (Conflict, Invalid) as again:
                 refused = again
         await self._try_to_delete(upload, file.id)
@@ -417,8 +425,12 @@ class Uploader:
         except TokenGone as exc:
             await self._start_anew(upload, str(exc))
 
-    async def _verify(self, upload: Upload, file_id: Id) -> File:
-        """Wait until Figshare holds the file and says so; compare the MD5. A damaged one is deleted."""
+    async def _verify(self, upload: Upload, file_id: Id, *, accepted: bool) -> File:
+        """Wait until Figshare holds the file and says so; compare the MD5. A damaged one is deleted.
+
+        A server that tells no status is believed by the MD5 it has computed; where it tells none either, by
+        having ``accepted`` the completion.
+        """
         began, pause, looks = trio.current_time(), self._usual_assembly, 0
         while True:
             await trio.sleep(pause)
@@ -434,7 +446,7 @@ class Uploader:
             waited = trio.current_time() - began
             if computed and computed != upload.md5:
                 await self._refuse_damaged(upload, file_id, f"holds {computed}, {upload.md5} was sent")
-            if file.status == "available" or (not file.status and (computed or upload.sent)):
+            if file.status == "available" or (not file.status and (computed or accepted)):
                 if file.size != upload.size:
                     await self._refuse_damaged(
                         upload, file_id, f"holds {file.size} bytes, {upload.size} were sent"

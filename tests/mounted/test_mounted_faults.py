@@ -396,12 +396,16 @@ def steps(article: int | str = r"\d+") -> dict[str, dict[str, object]]:
 )
 def test_upload_once(mount: Mount, target: Path, source: Path, step: str, name: str) -> None:
     """Trouble that passes, at any step: cp exits 0, exactly one file arrives, its content right."""
+    data = DATA
+    if step == "parts":  # asked for only where a file is larger than all that came in a single part
+        data = DATA * (2 + ["409", "500", "lost"].index(name))
+        source.write_bytes(data)
     mount.sandbox.set_faults([rule(name, times=1, **steps()[step])])
     with within(AT_MOST_CLOSE):
         run("cp", source, target)
-    arrives(mount, target)
+    arrives(mount, target, {"f": data})
     assert mount.sandbox.fault_hits() == [1]
-    assert (target / "f").read_bytes() == DATA
+    assert (target / "f").read_bytes() == data
 
 
 def test_part_cut(mount: Mount, target: Path, source: Path) -> None:
