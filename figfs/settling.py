@@ -171,6 +171,23 @@ class Settler:
         self.settle(file)
 
     async def _settle(self, file: LocalFile, done: trio.Event) -> None:
+        ended = False
+        try:
+            await self._settle_until_done(file)
+            ended = True
+        finally:
+            file.settling, file.scope = None, None
+            file.journaled.set()
+            done.set()
+            # Not where it was cancelled: the mount ends, and another task here would be cancelled, too, and
+            # start another, without end.
+            if file.wanted and ended:
+                self.settle(file)
+            self.tidy(file)
+            self.made_progress()
+
+    async def _settle_until_done(self, file: LocalFile) -> None:
+        """Raises nothing, whatever becomes of it."""
         try:
             if file.free is not None:
                 await file.free.wait()
@@ -182,14 +199,6 @@ class Settler:
         except Exception as exc:
             log.exception("settling %s failed", file.node.path())
             await self._refused(file, RemoteError(f"internal error: {exc!r}"))
-        finally:
-            file.settling, file.scope = None, None
-            file.journaled.set()
-            done.set()
-            if file.wanted:
-                self.settle(file)
-            self.tidy(file)
-            self.made_progress()
 
     def wanted(self, file: LocalFile) -> Place | None:
         """Where Figshare should have it, or None."""

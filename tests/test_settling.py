@@ -48,6 +48,30 @@ async def test_close_past_its_timeout_leaves_the_upload_in_the_journal(
         assert w.local_state() == (0, 0)
 
 
+async def test_the_end_of_the_mount_ends_settling(tmp_path: Path, clock: MockClock) -> None:
+    """A file that is to be looked at again when the mount ends: it is not, and the mount ends."""
+
+    class Alarm(trio.abc.Instrument):
+        spawned = 0
+
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            self.spawned += 1
+            assert self.spawned < 1000, "a task that is cancelled starts another, without end"
+
+    async with open_article(tmp_path, close_timeout=1) as (w, _article):
+        w.wire.hold("PUT", "/upload/")
+        node = await w.save(f"{A}/f", NEW)
+        file = w.settler.known(node)
+        assert file is not None
+        file.free = trio.Event()  # as of a file that an earlier mount has left
+        file.free.set()
+        w.settler.settle(file)
+        assert file.wanted
+        alarm = Alarm()
+        trio.lowlevel.add_instrument(alarm)
+    trio.lowlevel.remove_instrument(alarm)  # KeyError if it has struck
+
+
 async def test_same_content_is_not_uploaded(tmp_path: Path, clock: MockClock) -> None:
     """A file rewritten with what Figshare has under that name already: no upload."""
     async with open_article(tmp_path) as (w, _article):
