@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import math
 import os
 import random
 import shutil
@@ -34,7 +35,13 @@ ARTICLES = ("aaa", "bbb")
 GRACE = 5.0
 HOLD_TIME = 300.0  #: settling.py: forgotten temporary files are uploaded after it
 DISK_TIME = 0.001
+#: What programs may see of trouble on the network.
+TROUBLE = (errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EBUSY)
+AFTERMATH = 70.0  #: seconds after trouble in which a read may still fail
 LONGEST_WAIT = 3000.0  #: seconds of the clock in which all that is owed must be done once there is no trouble
+
+
+MOST_STEPS = 30_000  #: of tasks at one point of time
 
 
 class Difference(AssertionError):
@@ -107,6 +114,8 @@ class Mount:
         self.sessions = 0
         self.abandoned: set[str] = set()  #: spool files of what was open when the machine crashed
         self._busy = 0
+        self._rules: list[dict[str, Any]] = []
+        self._trouble_until = -math.inf
 
     # -- as the programs see it ------------------------------------------------------------
 
@@ -114,11 +123,14 @@ class Mount:
         return f"articles/{path}"
 
     async def expect(self, number: int | None, what: Callable[[], Any]) -> Any:
-        """Carry out ``what``: it must fail with ``number``, or succeed if that is None; its result."""
+        """Carry out ``what``: it must fail with ``number``, or succeed if that is None; its result.
+
+        None also if trouble on the network has made it fail.
+        """
         try:
             result = await what()
         except (OSError, FigfsError) as exc:
-            if exc.errno != number:
+            if exc.errno != number and not (self.in_trouble and exc.errno in TROUBLE):
                 raise Difference(f"{_errno(exc.errno)} ({exc}) instead of {_errno(number)}") from exc
             return None
         if number is not None:
@@ -157,7 +169,7 @@ class Mount:
         if not other:
             file.is_kept(version, last=last)
 
-    async def close(self, handle: Open, patience: float = 1e6) -> None:
+    async def close(self, handle: Open, patience: float = 1e3) -> None:
         """``close()``, in the background if it takes longer than ``patience`` seconds."""
         self.handles.remove(handle)
         done = trio.Event()
@@ -175,8 +187,10 @@ class Mount:
             await done.wait()
 
     async def read(self, handle: Open) -> None:
-        data = await self.world.files.read(handle.number, 0, len(handle.file.data) + 1)
-        self.compare(handle.file.path or "an unlinked file", bytes(data), handle.file.data)
+        size = len(handle.file.data) + 1
+        data = await self.expect(None, lambda: self.world.files.read(handle.number, 0, size))
+        if data is not None:
+            self.compare(handle.file.path or "an unlinked file", bytes(data), handle.file.data)
 
     async def read_path(self, path: str) -> bytes:
         return bytes(await self.world.read(self.path(path)))
@@ -196,10 +210,33 @@ class Mount:
         finally:
             self.world.fs.releasedir(number)
 
+    # -- trouble ------------------------------------------------------------
+
+    @property
+    def in_trouble(self) -> bool:
+        return trio.current_time() < self._trouble_until
+
+    def trouble(self, rule: dict[str, Any]) -> None:
+        self._rules.append(rule)
+        self._trouble_until = math.inf
+        self.sandbox.faults.replace(self._rules)
+
+    def network_down(self) -> None:
+        self._trouble_until = math.inf
+        self.world.wire.down = True
+
+    def trouble_ends(self) -> None:
+        if self._trouble_until == math.inf:
+            self._rules.clear()
+            self.sandbox.faults.replace([])
+            self.world.wire.down = False
+            self._trouble_until = trio.current_time() + AFTERMATH
+
     # -- all in all ------------------------------------------------------------
 
     async def quiet(self) -> None:
-        """No handle is open, no program at work, no temporary name held, nothing owed."""
+        """No trouble, no handle is open, no program at work, no temporary name held, nothing owed."""
+        self.trouble_ends()
         while self.handles:
             await self.close(self.handles[0])
         await self.until(lambda: not self._busy, "a program waits in close")
@@ -283,6 +320,8 @@ class Mount:
             node = await self.world.mkdir(self.path(title))
             assert isinstance(node.key.id, int)
             self.articles[title] = node.key.id
+        for title in ARTICLES:
+            await self.listing(title)  # from here on there is a last known listing
 
     async def crash(self, *, server_goes_on: bool) -> None:
         """The machine stops: what is on disk now is what the next mount finds."""
@@ -304,16 +343,23 @@ class Mount:
             await self.close(self.handles[0])
         await self.until(lambda: not self._busy, "a program waits in close")
         await self.world.fs.drain(patience)
-        for path, file in self.reference.files.items():
-            file.sure = not is_local(path)
+        for file in self.reference.files.values():
+            file.sure = file.counts()
         self._end()
 
     def _end(self) -> None:
         self.handles.clear()
+        if self.world.wire.down or any("role" not in rule for rule in self._rules):
+            self.trouble_ends()  # a mount does not begin without Figshare
         self.restarting = True
 
     async def recover(self) -> None:
         """The first look after a restart: what is there must be as promised, and is the truth from now on."""
+        if self._trouble_until == math.inf:
+            await trio.sleep(20)
+            self.trouble_ends()
+        if self.in_trouble:
+            await trio.sleep(AFTERMATH)
         found = {}
         for directory in ARTICLES:
             for name in await self.listing(directory):
@@ -349,6 +395,23 @@ class Log(logging.Handler):
             raise Difference("in the log: " + "\n".join(self.lines))
 
 
+class Watch(trio.abc.Instrument):
+    """Ends the run if tasks go on and on, at one point of time or over all."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self._now = 0.0
+        self._steps = self._all = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        now = trio.current_time()
+        self._steps = self._steps + 1 if now == self._now else 0
+        self._now = now
+        self._all += 1
+        if self._steps > MOST_STEPS or self._all > 10 * MOST_STEPS:
+            self.scope.cancel()
+
+
 def run(
     operations: Sequence[Operation], skip: Callable[[Mount, Operation], bool] = lambda mount, operation: False
 ) -> None:
@@ -357,14 +420,30 @@ def run(
     Raises ``Difference``. The same list does the same every time.
     """
     random.seed(0)
+    trio._core._run._r.seed(0)  # the order of tasks: as Trio's own plugin for Hypothesis does it
     try:
-        with _scratch() as directory, mock.patch("trio.to_thread.run_sync", _in_place):
-            trio.run(_run, list(operations), skip, directory, clock=MockClock(autojump_threshold=0))
+        with (
+            _scratch() as directory,
+            mock.patch("trio.to_thread.run_sync", _in_place),
+            mock.patch("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True),
+        ):
+            watch = Watch()
+            clock = MockClock(autojump_threshold=0)
+            trio.run(_run, list(operations), skip, directory, watch, clock=clock, instruments=[watch])
     except BaseExceptionGroup as group:
         raise _first(group) from None
 
 
 async def _run(
+    operations: list[Operation], skip: Callable[[Mount, Operation], bool], directory: Path, watch: Watch
+) -> None:
+    with watch.scope:
+        await _sessions(operations, skip, directory)
+    if watch.scope.cancelled_caught:
+        raise Difference("a task turns round and round, or it takes too long")
+
+
+async def _sessions(
     operations: list[Operation], skip: Callable[[Mount, Operation], bool], directory: Path
 ) -> None:
     async with inprocess.figshare() as sandbox:

@@ -36,7 +36,7 @@ class Create:
 
         exists = path in mount.reference.files
         number = await mount.expect(errno.EEXIST if exists else None, create)
-        if not exists:
+        if number is not None:
             mount.opened(number, mount.reference.create(path), self.program, writable=True)
 
 
@@ -52,7 +52,7 @@ class OpenFile:
         node = await mount.expect(
             errno.ENOENT if file is None else None, lambda: mount.world.node(mount.path(self.path))
         )
-        if file is None:
+        if file is None or node is None:
             return
         truncate = self.write and self.truncate
         number, _ = mount.world.fs.open(node.inode, TRUNCATE if truncate else int(self.write), self.program)
@@ -137,7 +137,7 @@ class ReadPath:
     async def run(self, mount: Mount) -> None:
         file = mount.reference.files.get(self.path)
         data = await mount.expect(errno.ENOENT if file is None else None, lambda: mount.read_path(self.path))
-        if file is not None:
+        if file is not None and data is not None:
             mount.compare(self.path, data, file.data)
 
 
@@ -267,12 +267,66 @@ class Unmount:
         await mount.unmount(self.patience)
 
 
+#: Kinds of trouble that passes: (role, method, path of the requests).
+REQUESTS = {
+    "announce": ("api", "POST", "/files$"),
+    "part": ("upload", "PUT", ""),
+    "session": ("upload", "GET", ""),
+    "complete": ("api", "POST", r"/files/\d+$"),
+    "delete": ("api", "DELETE", ""),
+    "record": ("api", "GET", r"/files/\d+$"),
+    "listing": ("api", "GET", r"/articles(/\d+(/files)?)?$"),
+    "download": ("download", "GET", ""),
+    "storage": ("storage", "GET", ""),
+    "any": (None, None, ""),
+}
+ACTIONS: tuple[dict[str, object], ...] = (
+    {"action": "status", "status": 500},
+    {"action": "status", "status": 503, "headers": {"Retry-After": "3"}},
+    {"action": "status", "status": 429},
+    {"action": "lose_answer"},
+    {"action": "hang", "seconds": 30},
+    {"action": "latency", "seconds": 0.3},
+    {"action": "latency", "seconds": 4},
+    {"action": "cut", "bytes": 300},
+    {"action": "html"},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trouble:
+    """From now on requests of a kind meet trouble, ``times`` of them."""
+
+    requests: str
+    action: int
+    times: int
+    skip: int
+
+    async def run(self, mount: Mount) -> None:
+        role, method, path = REQUESTS[self.requests]
+        matches = {"role": role, "method": method, "path": path or None}
+        rule = {key: value for key, value in matches.items() if value is not None}
+        mount.trouble(rule | ACTIONS[self.action] | {"times": self.times, "skip": self.skip})
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkDown:
+    async def run(self, mount: Mount) -> None:
+        mount.network_down()
+
+
+@dataclasses.dataclass(frozen=True)
+class TroubleEnds:
+    async def run(self, mount: Mount) -> None:
+        mount.trouble_ends()
+
+
 paths = st.builds(lambda d, n: f"{d}/{n}", st.sampled_from(DIRECTORIES), st.sampled_from(NAMES))
 programs = st.integers(1, 2)
 handles = st.integers(0, 3)
 sizes = st.sampled_from([1, 10, 999, 1000, 1001, 2500])
 offsets = st.sampled_from([0, 1, 500, 1000, 3000])
-patience = st.sampled_from([1e6, 0.0, 0.01, 0.2, 2.0])
+patience = st.sampled_from([1e3, 0.0, 0.01, 0.2, 2.0])
 seconds = st.sampled_from([0.0, 0.01, 0.05, 0.2, 1.0, 4.9, 5.1, 30.0, 61.0, 400.0])
 
 operation: st.SearchStrategy[Operation] = st.one_of(
@@ -293,6 +347,15 @@ operation: st.SearchStrategy[Operation] = st.one_of(
     st.builds(List, st.sampled_from(DIRECTORIES)),
     st.builds(Sleep, seconds),
     st.builds(Check),
+    st.builds(
+        Trouble,
+        st.sampled_from(sorted(REQUESTS)),
+        st.integers(0, len(ACTIONS) - 1),
+        st.sampled_from([1, 2, 1000]),
+        st.integers(0, 2),
+    ),
+    st.builds(NetworkDown),
+    st.builds(TroubleEnds),
     st.builds(Crash, st.booleans()),
     st.builds(Unmount, st.sampled_from([60.0, 1.0])),
 )

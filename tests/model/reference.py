@@ -46,12 +46,18 @@ class File:
         if self.path is not None:
             # Between its close and its rename, what rsync and KIO make is what they will call it.
             self.maybe |= {(self.path, self.data), (final_path(self.path), self.data)}
-            self.past.add((self.path, self.data))
+            self.past |= {(self.path, self.data), (final_path(self.path), self.data)}
+
+    def counts(self, *, last: bool = True) -> bool:
+        """Whether its loss would be one: litter, and an empty file that will be renamed, are none."""
+        if self.path is None or self.path.endswith(LOCAL):
+            return False
+        return bool(self.data) or (last and not self.path.endswith((*FINAL, *HELD)))
 
     def is_kept(self, version: int, *, last: bool) -> None:
         """A close that began at ``version`` was accepted; ``last``: of the last descriptor."""
         self.may_be_kept()
-        self.sure = self.sure or bool(self.data) or last
+        self.sure = self.sure or self.counts(last=last)
         if version == self.version and self.path is not None:
             self.touched = False
             self.maybe = {(self.path, self.data), (final_path(self.path), self.data)}
@@ -92,6 +98,8 @@ class Reference:
                 file.sure = victim.sure
             file.past |= victim.past
         file.path = new
+        if not file.data:  # its new name is kept a moment later (bugs4 4)
+            file.sure = False
         self.files[new] = file
         file.maybe |= {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
 
@@ -102,9 +110,10 @@ class Reference:
         """Figshare has all of it, and nothing else."""
         self.ghosts.clear()
         for path, file in self.files.items():
-            file.maybe, file.sure = {(path, file.data)}, True
+            file.maybe, file.sure = {(path, file.data)}, file.counts()
             if file.data:
                 file.past = {(path, file.data)}
+            file.maybe |= file.past
 
     # -- after a crash ------------------------------------------------------------
 
@@ -121,10 +130,10 @@ class Reference:
 
     def become(self, found: dict[str, bytes]) -> None:
         """Only what is in ``found`` is left."""
-        self.files = {
-            path: File(path, data, touched=False, sure=True, maybe={(path, data)}, past={(path, data)})
-            for path, data in found.items()
-        }
+        self.files = {}
+        for path, data in found.items():
+            file = self.files[path] = File(path, data)
+            file.is_kept(0, last=True)
 
 
 def final_path(path: str) -> str:

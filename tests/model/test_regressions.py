@@ -26,3 +26,8 @@ def test_an_empty_file_renamed_to_a_temporary_name_leaves_its_name() -> None:
 def test_a_crash_between_close_and_rename_makes_no_second_file_of_the_name() -> None:
     """rsync's temporary file, closed and not renamed yet, does not become `a [id]` beside `a`."""
     run([Save("aaa/a", 100, FOREVER), Save("aaa/.a.Xy12Zq", 200, FOREVER), Crash(False)])
+
+
+def test_a_mount_ends_while_a_row_is_taken_over() -> None:
+    """The end of the mount ends the settling of what an earlier mount has left; it turned round for ever."""
+    run([Save("bbb/a", 1, 0.01), Crash(True), Crash(True)])
