@@ -38,6 +38,8 @@ DISK_TIME = 0.001
 #: What programs may see of trouble on the network.
 TROUBLE = (errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EBUSY)
 AFTERMATH = 70.0  #: seconds after trouble in which a read may still fail
+#: Seconds of the clock in which a close must return that needs no bytes of Figshare: its timeout, and some.
+LONGEST_CLOSE = 60.0 + 90.0
 LONGEST_WAIT = 3000.0  #: seconds of the clock in which all that is owed must be done once there is no trouble
 
 
@@ -158,15 +160,20 @@ class Mount:
         inode = _node_of(world, handle).inode
         (world.still_open.add if other else world.still_open.discard)(inode)
         file.may_be_kept()
+        file.closed_in_trouble = file.closed_in_trouble or self.in_trouble
+        local = world.files._handles[handle.number].file
         try:
-            await world.files.flush(handle.number)
+            with trio.move_on_after(LONGEST_CLOSE) as scope:
+                await world.files.flush(handle.number)
+            if scope.cancelled_caught and (local.spool is None or local.spool._read_base is None):
+                raise Difference(f"close of {file.path} has not returned after {LONGEST_CLOSE} s")
         except (OSError, FigfsError) as exc:
             raise Difference(f"close of {file.path}: {_errno(exc.errno)} ({exc})") from exc
         finally:
             if last:
                 world.files.release(handle.number)
                 file.opened -= 1
-        if not other:
+        if not other and not scope.cancelled_caught:
             file.is_kept(version, last=last)
 
     async def close(self, handle: Open, patience: float = 1e3) -> None:

@@ -26,6 +26,7 @@ class File:
     sure: bool = False  #: a close of it was accepted: it must survive
     maybe: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)
     past: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)  #: all that it was closed as
+    closed_in_trouble: bool = False
     version: int = 0  #: counts changes
     opened: int = 0
 
@@ -98,8 +99,7 @@ class Reference:
                 file.sure = victim.sure
             file.past |= victim.past
         file.path = new
-        if not file.data:  # its new name is kept a moment later (bugs4 4)
-            file.sure = False
+        file.sure = file.sure and file.counts()
         self.files[new] = file
         file.maybe |= {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
 
@@ -111,7 +111,8 @@ class Reference:
         self.ghosts.clear()
         for path, file in self.files.items():
             file.maybe, file.sure = {(path, file.data)}, file.counts()
-            if file.data:
+            file.closed_in_trouble = False
+            if file.data and not path.endswith(LOCAL):
                 file.past = {(path, file.data)}
             file.maybe |= file.past
 
@@ -124,6 +125,8 @@ class Reference:
             if (path, data) not in possible:
                 return f"{path} ({len(data)} bytes) was never so closed there"
         for path, file in self.files.items():
+            if not file.data and path in found:
+                continue  # what Figshare has of the name comes before an empty file
             if file.sure and not any(found.get(where) == data for where, data in file.maybe):
                 return f"{path} is lost: it was closed as one of {describe(file.maybe)}"
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from onemount import run
-from operations import Check, Crash, Create, OpenFile, Rename, Save
+from operations import Check, Crash, Create, Flush, NetworkDown, OpenFile, Rename, Save, Sleep, Write
 
 FOREVER = 1e3
 
@@ -31,3 +31,19 @@ def test_a_crash_between_close_and_rename_makes_no_second_file_of_the_name() -> 
 def test_a_mount_ends_while_a_row_is_taken_over() -> None:
     """The end of the mount ends the settling of what an earlier mount has left; it turned round for ever."""
     run([Save("bbb/a", 1, 0.01), Crash(True), Crash(True)])
+
+
+@known(6)
+def test_a_close_does_not_wait_until_an_older_upload_is_taken_back() -> None:
+    """Without a network, a close returns once its bytes are in the journal, whatever has to be taken back."""
+    run(
+        [
+            NetworkDown(),
+            Create("aaa/b.csv.part", 2),
+            Save("aaa/b.csv.part", 2500, 0.0),
+            Sleep(2.0),
+            Rename("aaa/b.csv.part", "aaa/tmpab3d_x9z", 1),
+            Write(0, 1000, 999),
+            Flush(0),
+        ]
+    )
