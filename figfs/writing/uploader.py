@@ -51,7 +51,7 @@ NEW_RECORD_TIMEOUT = 5.0  #: an upload record is not readable at once after its 
 FIRST_POLL = 0.1  #: seconds before the first look for what was announced
 LONGEST_POLL = 5.0
 #: Seconds from the completion to ``available`` (quirks U11): what counts as usual at first, and its bounds.
-ASSEMBLY, SHORTEST_ASSEMBLY, LONGEST_ASSEMBLY = 0.1, 0.01, 5.0
+ASSEMBLY, SHORTEST_ASSEMBLY, LONGEST_ASSEMBLY = 0.1, 0.002, 5.0
 SMALL = 16 << 20  #: bytes of a file whose assembly says what is usual
 ASSEMBLY_TIMEOUT = 300.0  #: how long others wait for the assembly (quirks U11), before it counts as a failure
 #: With the right MD5, how long to wait for ``available`` too: it may never come (quirks U11).
@@ -468,5 +468,7 @@ class Uploader:
         waited for by a program in ``close()``.
         """
         if size <= SMALL:
-            usual = self._usual_assembly * 0.95 if looks == 1 else waited
+            # Where it takes no time at all, 200 small files would wait seconds for that to be learnt.
+            sooner = 0.5 if self._usual_assembly <= ASSEMBLY else 0.95
+            usual = self._usual_assembly * sooner if looks == 1 else waited
             self._usual_assembly = min(max(usual, SHORTEST_ASSEMBLY), LONGEST_ASSEMBLY)
