@@ -224,9 +224,16 @@ class Settler:
 
     async def _settle_once(self, file: LocalFile) -> None:
         node = file.node
-        while file.dropped:
-            await self.forget(file.dropped[0])
-            del file.dropped[0]
+        if file.dropped:
+            await self._journal_first(file)
+            with trio.CancelScope() as file.scope:  # a close need not wait for it
+                while file.dropped:
+                    await self.forget(file.dropped[0])
+                    del file.dropped[0]
+            cancelled, file.scope = file.scope.cancelled_caught, None
+            if cancelled:
+                file.wanted = True
+                return
         wanted = self.wanted(file)
         if wanted is None:
             await self._hold(file)
@@ -243,6 +250,22 @@ class Settler:
                 for stored in replaced:
                     self._deletions.add(stored.file.id, stored.article_id)
         self._note_settled_name(file)
+
+    async def _journal_first(self, file: LocalFile) -> None:
+        """What a close waits for. Taking back an older upload comes after it: that may take as long as the
+        network is away.
+        """
+        node = file.node
+        if file.dirty and not file.being_written:
+            wanted = self.wanted(file)
+            if wanted is None:
+                await self._hold(file)
+            elif node.local_size == 0:
+                self._keep_empty(file)
+            elif node.local_size is not None:
+                await self._seal(file, wanted)
+        if not file.dirty or not node.local_size:
+            file.journaled.set()
 
     async def _hold(self, file: LocalFile) -> None:
         """Under a temporary name it is not uploaded yet; but what a close has accepted is in the journal."""
@@ -463,7 +486,9 @@ class Settler:
         node, upload = file.node, file.upload
         kept = f"; its bytes are kept in {file.spool.path}" if file.spool is not None else ""
         log.error("%s is not stored: %s%s", node.path(), exc, kept)
-        file.error, file.wanted, file.upload = exc, False, None
+        file.error, file.upload = exc, None
+        # What is to be taken back still is; but not without end where it is this disk that fails.
+        file.wanted = bool(file.dropped) and not isinstance(exc, OSError)
         try:
             if upload is not None:
                 self._uploader.park(upload, str(exc))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from onemount import run
 from operations import Check, Crash, Create, Flush, NetworkDown, OpenFile, Rename, Save, Sleep, Write
 
 FOREVER = 1e3
-
-
-def known(number: int) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"bugs4 {number}")
 
 
 def test_a_file_renamed_and_emptied_is_not_owed_for_ever() -> None:
@@ -33,7 +28,6 @@ def test_a_mount_ends_while_a_row_is_taken_over() -> None:
     run([Save("bbb/a", 1, 0.01), Crash(True), Crash(True)])
 
 
-@known(6)
 def test_a_close_does_not_wait_until_an_older_upload_is_taken_back() -> None:
     """Without a network, a close returns once its bytes are in the journal, whatever has to be taken back."""
     run(
