@@ -95,11 +95,17 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, filesystem: FileSystem, *, op_timeout: float, close_timeout: float) -> None:
         super().__init__()
+        self.initialised = trio.Event()  #: the kernel has its answer to INIT
         self._fs = filesystem
         self._op_timeout = op_timeout
         # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a
         # download.
         self._flush_timeout = close_timeout + 10 * op_timeout
+
+    def init(self) -> None:
+        # Called by libfuse just before it answers; who waits for this runs after that, for all of it is one
+        # step of the event loop.
+        self.initialised.set()
 
     def deadline(self, operation: str) -> float:
         """Seconds that a handler has; an op_timeout of 0 means no deadline."""

@@ -138,7 +138,6 @@ async def _serve(
             filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
         )
         with _mounted(operations, settings):
-            kernel.tune(settings.mountpoint)
             status = f"{settings.mountpoint}: Figshare account {who}"
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
@@ -146,6 +145,7 @@ async def _serve(
             async with trio.open_nursery() as fuse:
                 fuse.start_soon(_status_lines, status, parts.ledger)
                 fuse.start_soon(_end_on_signal, fuse, signalled)
+                fuse.start_soon(_tune, operations, settings.mountpoint)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
                 fuse.cancel_scope.cancel()
         commands.unmounting = True
@@ -289,6 +289,12 @@ async def _watch_account(client: Client, filesystem: FileSystem) -> None:
             filesystem.set_account(await get_account(client))
         except FigfsError as exc:
             log.warning("quota and use are not known anew: %s", exc)
+
+
+async def _tune(operations: Operations, mountpoint: Path) -> None:
+    """Tell the kernel, once it has our answer to INIT: that sets the read-ahead back to what it offered."""
+    await operations.initialised.wait()
+    kernel.tune(mountpoint)
 
 
 async def _status_lines(status: str, ledger: Ledger) -> None:

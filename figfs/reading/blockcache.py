@@ -91,7 +91,7 @@ class BlockCache:
         """``nursery`` is where fetches run; ``store``: the blocks on disk, scanned already."""
         self.store = store
         self._nursery = nursery
-        self._memory = Memory(max_bytes)
+        self._memory = Memory(max_bytes, on_disk=0 if store is None else store.limit)
         self._slots = trio.CapacityLimiter(max_fetches)
         self._max_prefetches = max_prefetches
         self._fetch_timeout = fetch_timeout

@@ -61,6 +61,11 @@ class BlockStore:
         self._index = self._space.index
         self._looked_for: dict[str, float] = {}  # key: when it was looked for on disk
 
+    @property
+    def limit(self) -> int:
+        """Bytes on disk, at most."""
+        return self._space.limit
+
     def scan(self) -> None:
         """Make the directories, and learn what is there. ``OSError`` if the directory cannot be used."""
         self._files.make()
@@ -237,6 +242,12 @@ class BlockStore:
         check_key(key)
         with contextlib.suppress(OSError):
             self._files.mark(key)
+
+    def unmark(self, key: str) -> None:
+        """Take that mark away, if there is one."""
+        check_key(key)
+        with contextlib.suppress(OSError):
+            self._files.unmark(key)
 
     def is_verified(self, key: str) -> bool:
         """Whether the content has that mark, from whichever mount. One look at the disk."""

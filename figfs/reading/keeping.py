@@ -63,6 +63,7 @@ class Keeper:
                     try:
                         marked = await trio.to_thread.run_sync(write)
                         segment.on_disk = True
+                        await self._unmark_if_late(content, marked)
                     finally:
                         segment.pins -= 1
         except Exception:  # a bug in here must not end the mount
@@ -84,12 +85,18 @@ class Keeper:
 
     async def _mark_on_disk(self, content: Content) -> None:
         try:
-            await trio.to_thread.run_sync(_mark_if_good, self._store, content)
+            marked = await trio.to_thread.run_sync(_mark_if_good, self._store, content)
+            await self._unmark_if_late(content, marked)
         except Exception:  # a bug in here must not end the mount
             log.exception("marking of %s", content.key)
         finally:
             content.unwritten -= 1
             content.changed()
+
+    async def _unmark_if_late(self, content: Content, marked: bool) -> None:
+        """Some of it was fetched anew while a thread marked it: what is on disk now was not compared."""
+        if marked and content.verdict is not Verdict.GOOD:
+            await trio.to_thread.run_sync(self._store.unmark, content.key)
 
     def drop(self, content: Content) -> None:
         """What is on disk of it is wrong. What is fetched from now on waits until it is gone."""

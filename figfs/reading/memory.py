@@ -25,8 +25,10 @@ class Memory:
     being hashed or written, or will be soon, and are not on disk.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, on_disk: int = 0) -> None:
+        """``on_disk``: bytes that the disk cache may hold."""
         self.max_bytes = max_bytes
+        self._on_disk = on_disk
         #: The longest segment (bytes): room for some of them, so that none waits for all of the memory.
         self.longest = max(max_bytes // 4 // BLOCK_SIZE, 1) * BLOCK_SIZE
         self.used = 0
@@ -153,7 +155,8 @@ class Memory:
     def _is_needed(self, segment: Segment) -> bool:
         if segment.pins:
             return True
-        if segment.on_disk:
+        # On disk it can be hashed later, unless the disk cannot hold all of it until then.
+        if segment.on_disk and segment.content.size <= self._on_disk:
             return False
         # A disk that is slower than the line must not hold up the readers: beyond this it goes without.
         if segment.to_be_written and self.unwritten <= self.max_bytes // 2:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import Mount, content, errno_of, md5, run, shell, wait_until
+from processes import MakeMount, Mount, content, errno_of, md5, run, shell, wait_until
 
-MakeMount = Callable[..., Mount]
 MIB = 1 << 20
 
 pytestmark = pytest.mark.fuse
@@ -262,3 +261,12 @@ def test_a_file_of_ten_gigabytes_and_a_cache_of_one(make_mount: MakeMount) -> No
         while file.read(64 * MIB):
             most = max(most, on_disk(mount))
     assert most <= (1 << 30) + 8 * MIB
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may write to /sys; others have the udev rule")
+def test_the_kernel_reads_further_ahead(make_mount: MakeMount) -> None:
+    """Told after the answer to INIT, which sets it back."""
+    mount = make_mount()
+    device = os.stat(mount.path).st_dev
+    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    wait_until(lambda: setting.read_text() == "496\n", 5, "read_ahead_kb")
