@@ -162,6 +162,7 @@ class Mount:
         file.may_be_kept()
         file.closed_in_trouble = file.closed_in_trouble or self.in_trouble
         local = world.files._handles[handle.number].file
+        wrote = world.files._handles[handle.number].wrote
         try:
             with trio.move_on_after(LONGEST_CLOSE) as scope:
                 await world.files.flush(handle.number)
@@ -173,7 +174,8 @@ class Mount:
             if last:
                 world.files.release(handle.number)
                 file.opened -= 1
-        if not other and not scope.cancelled_caught:
+        # The close of who has written nothing promises nothing of what others have.
+        if not other and not scope.cancelled_caught and (wrote or not file.data):
             file.is_kept(version, last=last)
 
     async def close(self, handle: Open, patience: float = 1e3) -> None:
@@ -267,13 +269,16 @@ class Mount:
             if file.data and not is_local(path)
         )
         found = sorted(self.stored())
-        # What a file was before it was emptied stays on Figshare until there is content to replace it with;
-        # before it got the name of litter, for good: else its only copy would end with the mount.
-        local = [file.past for path, file in self.reference.files.items() if not file.data or is_local(path)]
+        # What a file was before it was emptied stays on Figshare until there is content to replace it with,
+        # and so does what it was renamed over; before it got the name of litter, for good: else its only
+        # copy would end with the mount.
+        local = [
+            set(file.past) for path, file in self.reference.files.items() if not file.data or is_local(path)
+        ]
         for stored in (Counter(found) - Counter(expected)).elements():
             past = next((past for past in local if stored in past), None)
             if past is not None:
-                local.remove(past)
+                past.remove(stored)
                 found.remove(stored)
         if found != expected:
             raise Difference(f"Figshare holds {_names(found)}, expected {_names(expected)}")
