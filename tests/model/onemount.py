@@ -174,6 +174,7 @@ class Mount:
             if last:
                 world.files.release(handle.number)
                 file.opened -= 1
+                file.closed_at = trio.current_time()
         # The close of who has written nothing promises nothing of what others have.
         if not other and not scope.cancelled_caught and (wrote or not file.data):
             file.is_kept(version, last=last)

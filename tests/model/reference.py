@@ -8,6 +8,7 @@ or none.
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 #: Temporary names whose final one can be told, and held ones.
@@ -27,6 +28,7 @@ class File:
     maybe: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)
     past: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)  #: all that it was closed as
     closed_in_trouble: bool = False
+    closed_at: float = -math.inf  #: when the last handle was closed
     version: int = 0  #: counts changes
     opened: int = 0
 
