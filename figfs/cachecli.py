@@ -19,6 +19,7 @@ import platformdirs
 
 from figfs import logs, options
 from figfs.errors import ConfigurationError
+from figfs.terminal import amount, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,19 +57,6 @@ def _cache(cache_dir: str | None, config: str | None) -> Iterator[tuple[BlockSto
     size = choices.get("cache-size")
     limit: int = size.value if size else default_cache_size(directory)
     yield BlockStore(directory, limit=limit, min_free=0), limit
-
-
-def amount(size: float) -> str:
-    """Bytes for a person."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 # ---- figfs cache -----------------------------------------------------------------------------------------
@@ -218,7 +206,7 @@ def pin_command(*, paths: tuple[str, ...], no_fetch: bool) -> int:
 
     with _failures() as (failed, console):
         files = pinning.pin(paths, failed)
-        print(f"{_files(len(files))} pinned, {amount(sum(file.size for file in files))}")
+        print(f"{count(len(files), 'file')} pinned, {amount(sum(file.size for file in files))}")
         if files and not no_fetch:
             _read_through(files, failed, console)
         return 1 if failed.count else 0
@@ -234,7 +222,7 @@ def unpin_command(*, paths: tuple[str, ...]) -> int:
     from figfs import pinning
 
     with _failures() as (failed, _):
-        print(f"{_files(len(pinning.unpin(paths, failed)))} unpinned")
+        print(f"{count(len(pinning.unpin(paths, failed)), 'file')} unpinned")
         return 1 if failed.count else 0
 
 
@@ -264,9 +252,8 @@ def _read_through(files: Iterable[Found], failed: Failures, console: Console) ->
             show(figures.bytes, figures.total_bytes, _files_text(figures))
     figures = warming.figures()
     took = max(time.monotonic() - began, 0.001)
-    print(
-        f"{_files(figures.files)}, {amount(figures.bytes)} in {took:.1f} s, {amount(figures.bytes / took)}/s"
-    )
+    rate = amount(figures.bytes / took)
+    print(f"{count(figures.files, 'file')}, {amount(figures.bytes)} in {took:.1f} s, {rate}/s")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from figfs.errors import ConfigurationError
@@ -31,21 +31,11 @@ class Holder:
 @contextlib.contextmanager
 def locked(directory: Path, mountpoint: Path, socket: Path | None = None) -> Iterator[None]:
     """Hold the state directory. ``ConfigurationError``, naming the other mount, if it is held already."""
-    try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(_held_by(directory)) from None
+    with _lock(directory, lambda: _held_by(directory)) as descriptor:
         said = {"pid": os.getpid(), "mountpoint": str(mountpoint), "socket": str(socket) if socket else None}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(said).encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -54,6 +44,13 @@ def borrowed(directory: Path) -> Iterator[None]:
 
     ``ConfigurationError`` if a mount has it.
     """
+    with _lock(directory, lambda: f"the mount that has {directory} does not answer"):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(directory: Path, refusal: Callable[[], str]) -> Iterator[int]:
+    """Hold the lock file, open as the descriptor that is yielded; ``refusal`` says why that cannot be."""
     try:
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
@@ -62,8 +59,8 @@ def borrowed(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationError(f"the mount that has {directory} does not answer") from None
-        yield
+            raise ConfigurationError(refusal()) from None
+        yield descriptor
     finally:
         os.close(descriptor)
 
