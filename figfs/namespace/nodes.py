@@ -36,6 +36,29 @@ class Kind(enum.IntEnum):
     PENDING = 10  #: a file only this machine has yet
     LINK = 11  #: a file Figshare only links to
     MEMBER = 12  #: an article's place in a collection, a symlink
+    PUBLIC = 13
+    PUBLIC_ARTICLES = 14
+    PUBLIC_PROJECTS = 15
+    PUBLIC_COLLECTIONS = 16
+    DOIS = 17
+    DOI_PREFIX = 18
+    PUBLIC_ARTICLE = 19  #: anyone's published article, the latest version or one: ``<id>``, ``<id>.v<N>``
+    PUBLIC_PROJECT = 20
+    PUBLIC_COLLECTION = 21
+    PUBLIC_FILE = 22  #: a stored file of a public article: ``<article>/<file>``
+    PUBLIC_LINK = 23
+    REFERENCE = 24  #: a symlink to an item's place in this mount: a DOI, a version, a public item's member
+    DOT_FIGSHARE = 25  #: the unlisted ``.figshare`` of an item, and the directories in it
+    DOCUMENT = 26  #: a file that figfs makes, in there
+    SEARCHES = 27
+    QUERY = 28
+    RESULT = 29  #: a symlink to what a query has found
+    INSTITUTION = 30
+    ACCOUNTS = 31
+    ACCOUNT = 32
+    HRFEED = 33
+    CUSTOM_FIELDS = 34
+    CUSTOM_FIELD = 35
 
 
 class Key(NamedTuple):
@@ -68,8 +91,8 @@ def inode_of(key: Key) -> int:
 class Node:
     """One thing with an inode number.
 
-    Invariant: ``parent.children[name] is self`` while attached; ``parent is None`` once detached (removed or
-    replaced), when open handles and the kernel may still hold it.
+    Invariant: ``parent.children[name] is self`` (or ``parent.unlisted[name]``) while attached; ``parent is
+    None`` once detached (removed or replaced), when open handles and the kernel may still hold it.
     """
 
     __slots__ = (
@@ -129,13 +152,15 @@ class Node:
 class Container(Node):
     """What shows as a directory. Its listing belongs to ``lister``: itself, or for a folder its article."""
 
-    __slots__ = ("__weakref__", "children", "local", "made", "record", "status")
+    __slots__ = ("__weakref__", "children", "local", "made", "record", "status", "unlisted")
 
     file_type = stat.S_IFDIR
 
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
         self.children: dict[str, Node] = {}
+        #: Found by name, never listed: ``.figshare``, public items. Nobody who walks the tree meets them.
+        self.unlisted: dict[str, Node] = {}
         self.record: Article | ArticleDetails | Project | Collection | None = None
         self.status = ListingStatus()
         self.made = False  #: a folder made here: it stays though no file of Figshare's is in it
@@ -260,14 +285,34 @@ CONTAINERS = frozenset(
         Kind.ARTICLE,
         Kind.FOLDER,
         Kind.COLLECTION,
+        Kind.PUBLIC,
+        Kind.PUBLIC_ARTICLES,
+        Kind.PUBLIC_PROJECTS,
+        Kind.PUBLIC_COLLECTIONS,
+        Kind.DOIS,
+        Kind.DOI_PREFIX,
+        Kind.PUBLIC_ARTICLE,
+        Kind.PUBLIC_PROJECT,
+        Kind.PUBLIC_COLLECTION,
+        Kind.DOT_FIGSHARE,
+        Kind.SEARCHES,
+        Kind.QUERY,
+        Kind.INSTITUTION,
+        Kind.ACCOUNTS,
+        Kind.ACCOUNT,
+        Kind.HRFEED,
+        Kind.CUSTOM_FIELDS,
+        Kind.CUSTOM_FIELD,
     }
 )
+
+LINKS = frozenset({Kind.LINK, Kind.MEMBER, Kind.PUBLIC_LINK, Kind.REFERENCE, Kind.RESULT})
 
 
 def make_node(key: Key, inode: int) -> Node:
     """The node class that belongs to ``key``."""
     if key.kind in CONTAINERS:
         return Container(key, inode)
-    if key.kind in (Kind.LINK, Kind.MEMBER):
+    if key.kind in LINKS:
         return LinkNode(key, inode)
     return FileNode(key, inode)

@@ -116,11 +116,15 @@ class Tree:
 
     def place(self, node: Node, parent: Container, name: str) -> None:
         """Put ``node`` there because a listing says so; ``attach`` is for what is decided here."""
-        old = node.parent
-        if old is not None and old.children.get(node.name) is node:
-            del old.children[node.name]
+        _unplace(node)
         node.parent, node.name, node.vanished = parent, name, False
         parent.children[name] = node
+
+    def place_unlisted(self, node: Node, parent: Container, name: str) -> None:
+        """Put ``node`` where it is found by its name and listed by nobody."""
+        _unplace(node)
+        node.parent, node.name, node.vanished = parent, name, False
+        parent.unlisted[name] = node
 
     def detach(self, node: Node, *, vanished: bool = False) -> None:
         """Take ``node`` out of its directory. It stays known while the kernel or a handle holds it.
@@ -128,12 +132,10 @@ class Tree:
         ``vanished``: a listing says so, nobody here.
         """
         node.vanished = vanished
-        parent = node.parent
-        if parent is not None and parent.children.get(node.name) is node:
-            del parent.children[node.name]
+        _unplace(node)
         node.parent = None
         if isinstance(node, Container):
-            for child in list(node.children.values()):
+            for child in [*node.children.values(), *node.unlisted.values()]:
                 self.detach(child, vanished=vanished)
             node.status.listed_at = None  # should it come back, nothing is known of what it holds
         if self._by_key.get(node.key) is node:
@@ -170,7 +172,7 @@ class Tree:
 
     def find(self, container: Container, name: str) -> Node | None:
         """The child called ``name``, or the one whose id it is (``<id>`` alone always resolves)."""
-        child = container.children.get(name)
+        child = container.children.get(name) or container.unlisted.get(name)
         if child is not None:
             return child
         number = naming.id_from_name(name)
@@ -220,6 +222,13 @@ class Tree:
 
     def statistics(self) -> dict[str, int]:
         return {"nodes": len(self._nodes), "hidden": len(self._hidden)}
+
+
+def _unplace(node: Node) -> None:
+    if node.parent is not None:
+        for names in (node.parent.children, node.parent.unlisted):
+            if names.get(node.name) is node:
+                del names[node.name]
 
 
 def _oserror(number: int) -> OSError:
