@@ -1,0 +1,1 @@
+"""What is in ``.figshare/``: metadata, citations, checksums, statistics, notes, private links."""

@@ -1,0 +1,63 @@
+"""What the tree and the documents agree on: which item a ``.figshare`` belongs to, what is in it, and what
+can be done with it. The tree (nodes, handles) knows no content, the documents know no inode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from figfs.figshare.records import Id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """What a ``.figshare`` belongs to."""
+
+    kind: str  #: "root", "article", "project", "collection"
+    id: Id  #: 0 for the root
+    public: bool  #: under public/: read through the public endpoints
+    version: int | None = None  #: of a public article, if one is asked for
+    project_id: Id | None = None  #: of an own article in a project
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a ``.figshare``."""
+
+    name: str
+    kind: str  #: "file", "directory", "link"
+    writable: bool = False
+    removable: bool = False
+    #: Of a link: a path from the mount's root, without a leading slash ("public/articles/7.v2").
+    target: str = ""
+    size: int | None = None  #: where it is known without a request
+
+
+class Documents(Protocol):
+    """The content of every ``.figshare``. Paths are relative to it ("metadata.json", "notes/12 title.txt").
+
+    All raise ``FigfsError`` or ``OSError``, with a reason that a person can act on; ENOENT (``NotFound`` or
+    ``OSError``) for what is not there, EPERM for what cannot be changed.
+    """
+
+    async def entries(self, item: Item, directory: str) -> list[Entry]:
+        """What is in ``directory``: "" is ``.figshare`` itself, then "versions", "notes", "links"."""
+        ...
+
+    async def read(self, item: Item, path: str) -> bytes:
+        """The whole document, as it is now."""
+        ...
+
+    async def write(self, item: Item, path: str, content: bytes, base: bytes | None) -> None:
+        """Change a document, at ``close()``. ``base``: what the writer had been shown; None: it read nothing.
+
+        Raises ``Invalid`` where the content is refused, ``Changed`` where Figshare has another than ``base``.
+        """
+        ...
+
+    async def create(self, item: Item, path: str, content: bytes) -> None:
+        """A new note, a new private link. Its name may be another one afterwards."""
+        ...
+
+    async def remove(self, item: Item, path: str) -> None: ...
