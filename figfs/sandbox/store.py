@@ -82,6 +82,25 @@ PRAGMA user_version = 1;
 )
 
 
+#: Tables that sandboxes made by earlier versions lack: made at every opening, where missing.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS private_links (
+    id TEXT PRIMARY KEY,
+    token TEXT NOT NULL,              -- the last part of its address
+    kind TEXT NOT NULL,               -- articles, collections
+    item_id INTEGER NOT NULL,
+    expires TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS project_notes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project_id INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    created TEXT NOT NULL,
+    modified TEXT NOT NULL
+);
+"""
+
+
 class Store:
     """The database at ``path``, which is made if missing, or one in memory. ``is_new``: it was made.
 
@@ -103,6 +122,7 @@ class Store:
         self.is_new = self.value("PRAGMA user_version") == 0
         if self.is_new:
             self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        self._connection.executescript(f"BEGIN; {_ADDED} COMMIT;")
 
     def close(self) -> None:
         self._connection.close()

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
-from sandbox_openapi import DESCRIPTION
+from sandbox_openapi import DESCRIPTION, OTHER_PROTOCOLS
 
 from figfs.sandbox.app import routes
 
@@ -53,6 +53,33 @@ async def _download(api: httpx.AsyncClient) -> str:
 async def _project_file(api: httpx.AsyncClient) -> str:
     path = f"/v2/account/projects/{PROJECT}/articles/{IN_PROJECT}/files"
     return f"{path}/{(await api.get(path)).json()[0]['id']}"
+
+
+async def _article_link(api: httpx.AsyncClient) -> str:
+    path = f"/v2/account/articles/{DRAFT}/private_links"
+    return httpx.URL((await api.post(path)).json()["location"]).path
+
+
+async def _collection_link(api: httpx.AsyncClient) -> str:
+    path = f"/v2/account/collections/{COLLECTION}/private_links"
+    return httpx.URL((await api.post(path)).json()["location"]).path
+
+
+async def _note(api: httpx.AsyncClient) -> str:
+    path = f"/v2/account/projects/{PROJECT}/notes"
+    return httpx.URL((await api.post(path, json={"text": "A note"})).json()["location"]).path
+
+
+def _above(prepare: Prepare) -> Prepare:
+    """The listing that has what ``prepare`` makes."""
+
+    async def path(api: httpx.AsyncClient) -> str:
+        return (await prepare(api)).rpartition("/")[0]
+
+    return path
+
+
+EXPIRES = {"expires_date": "2100-02-22 22:22:22"}
 
 
 #: One good request for each route: status, body, and the path or what finds it.
@@ -186,6 +213,45 @@ EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
     ("GET", "/articles/{article_id}/files"): (200, None, f"/v2/articles/{PUBLISHED}/files"),
     ("GET", "/articles/{article_id}/files/{file_id}"): (200, None, _published_file),
     ("GET", "/file/download/{file_id}"): (302, None, _download),
+    ("GET", "/account/articles/{article_id}/private_links"): (200, None, _above(_article_link)),
+    ("POST", "/account/articles/{article_id}/private_links"): (
+        201,
+        EXPIRES,
+        f"/v2/account/articles/{DRAFT}/private_links",
+    ),
+    ("PUT", "/account/articles/{article_id}/private_links/{link_id}"): (205, EXPIRES, _article_link),
+    ("DELETE", "/account/articles/{article_id}/private_links/{link_id}"): (204, None, _article_link),
+    ("GET", "/account/collections/{collection_id}/private_links"): (200, None, _above(_collection_link)),
+    ("POST", "/account/collections/{collection_id}/private_links"): (
+        201,
+        EXPIRES,
+        f"/v2/account/collections/{COLLECTION}/private_links",
+    ),
+    ("GET", "/account/collections/{collection_id}/private_links/{link_id}"): (200, None, _collection_link),
+    ("PUT", "/account/collections/{collection_id}/private_links/{link_id}"): (
+        205,
+        EXPIRES,
+        _collection_link,
+    ),
+    ("DELETE", "/account/collections/{collection_id}/private_links/{link_id}"): (
+        204,
+        None,
+        _collection_link,
+    ),
+    ("GET", "/account/projects/{project_id}/collaborators"): (
+        200,
+        None,
+        f"/v2/account/projects/{PROJECT}/collaborators",
+    ),
+    ("GET", "/account/projects/{project_id}/notes"): (200, None, _above(_note)),
+    ("POST", "/account/projects/{project_id}/notes"): (
+        201,
+        {"text": "A note"},
+        f"/v2/account/projects/{PROJECT}/notes",
+    ),
+    ("GET", "/account/projects/{project_id}/notes/{note_id}"): (200, None, _note),
+    ("PUT", "/account/projects/{project_id}/notes/{note_id}"): (205, {"text": "Another"}, _note),
+    ("DELETE", "/account/projects/{project_id}/notes/{note_id}"): (204, None, _note),
 }
 
 #: Of these the body must not be empty, or the example would show nothing.
@@ -196,7 +262,7 @@ def _implemented() -> set[tuple[str, str]]:
     return {
         (method, route.path_format.removeprefix("/v2"))
         for route in routes
-        if route.path_format.startswith("/v2/")
+        if route.path_format.startswith("/v2/") and route.path_format not in OTHER_PROTOCOLS
         for method in (route.methods or set()) - {"HEAD"}
     }
 
