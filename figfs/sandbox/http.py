@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox.errors import ApiError, bad_request, unauthorized
+from figfs.sandbox.errors import ApiError, bad_request, forbidden, invalid, unauthorized
+from figfs.sandbox.members import MEMBERS
 from figfs.sandbox.state import Sandbox
 
 Handler = Callable[[Sandbox, Request], Awaitable[Response]]
@@ -34,9 +36,36 @@ def private(path: str, method: str, handler: Handler) -> Route:
     async def authenticated(request: Request) -> Response:
         sandbox = sandbox_of(request)
         require_token(sandbox, request)
-        return await handler(sandbox, request)
+        return await handler(await impersonated(sandbox, request), request)
 
     return Route(path, authenticated, methods=[method])
+
+
+async def impersonated(sandbox: Sandbox, request: Request) -> Sandbox:
+    """The sandbox as the account sees it that the request impersonates: in the query of GET and DELETE, in
+    the body of all else (api.md §1). 403 for who administers no institution, or not that account.
+    """
+    wanted: object = request.query_params.get("impersonate")
+    if request.method not in ("GET", "DELETE"):
+        wanted = None
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "multipart/form-data" and await request.body():
+            wanted = (await json_object(request)).get("impersonate")
+    return sandbox if wanted is None else as_account(sandbox, wanted)
+
+
+def as_account(sandbox: Sandbox, wanted: object) -> Sandbox:
+    """``sandbox`` as the account with the id ``wanted``, a number or a text of one, sees it; 403, 422."""
+    if not sandbox.settings.institution_admin:
+        raise forbidden("Impersonation is for administrators of an institution")
+    try:
+        number = int(str(wanted))
+    except ValueError:
+        raise invalid("impersonate", "the id of an account") from None
+    for member in MEMBERS:
+        if member.account.id == number:
+            return dataclasses.replace(sandbox, account=member.account)
+    raise forbidden(f"Account {number} cannot be impersonated")
 
 
 def public(path: str, method: str, handler: Handler) -> Route:

@@ -12,21 +12,11 @@ import trio
 from figfs.sandbox import items, search
 from figfs.sandbox.blobs import pattern_md5
 from figfs.sandbox.clock import stamp
-from figfs.sandbox.state import Account, Sandbox
+from figfs.sandbox.members import ACCOUNT, COLLEAGUE
+from figfs.sandbox.state import Sandbox
 
 TOKEN = "sandbox-token-0001"  # noqa: S105 - opens nothing but a sandbox on this machine
 
-ACCOUNT = Account(
-    id=1000001,
-    user_id=2000001,
-    first_name="Ada",
-    last_name="Sandbox",
-    email="ada@example.org",
-    institution_id=101,
-    group_id=2001,
-    created="2023-02-01T08:00:00Z",
-)
-_SOMEONE_ELSE = 1000002
 
 #: First ids; each kind has its own space.
 FIRST = {
@@ -115,7 +105,7 @@ def _example(write: _Writer) -> None:
     linked = write.article("Sea ice extent (held elsewhere)", "2024-04-14T10:00:00Z")
     write.link(linked, "extent.nc", "https://data.example.org/ice/extent.nc")
 
-    guest = write.article("Airborne radar of the same glacier", "2024-03-15T10:00:00Z", owner=_SOMEONE_ELSE)
+    guest = write.article("Airborne radar of the same glacier", "2024-03-15T10:00:00Z", owner=COLLEAGUE.id)
     write.made(guest, "radar.h5", 700_000)
     write.publish(guest, "2024-03-16T10:00:00Z")
     write.collection("Ice and climate: selected data", "2024-05-01T09:00:00Z", [balance, frogs, guest])

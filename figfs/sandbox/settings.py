@@ -30,6 +30,9 @@ class Settings:
     | `max_depth` | null | a listing page that starts at this offset or beyond is refused |
     | `ignore_paging` | false | true: listings come whole, whatever page is asked for |
     | `list_project_articles` | true | whether `GET /account/articles` shows articles of projects too |
+    | `institution_admin` | false | true: the account administers its institution, and may impersonate |
+    | `feed_pause` | 86400 | how long after an HR feed the next is refused |
+    | `fields_pause` | 3600 | the same for the values of custom fields |
     """
 
     quota: int = 20 * GIB
@@ -49,6 +52,9 @@ class Settings:
     max_depth: int | None = None
     ignore_paging: bool = False
     list_project_articles: bool = True
+    institution_admin: bool = False
+    feed_pause: float = 86400.0
+    fields_pause: float = 3600.0
 
     def change(self, changes: dict[str, Any]) -> None:
         """Set some keys. All or nothing; ValueError names what is wrong."""

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from figfs.sandbox import render
 from figfs.sandbox.blobs import CHUNK
 from figfs.sandbox.errors import not_found, unauthorized
-from figfs.sandbox.http import given_token, public
+from figfs.sandbox.http import as_account, given_token, public
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
 
@@ -47,6 +47,8 @@ def _find(sandbox: Sandbox, request: Request, parameter: str) -> Row:
     token = given_token(request, parameter)
     if token is not None and token != sandbox.token:
         raise unauthorized("OAuth token is invalid")
+    if token is not None and (wanted := request.query_params.get("impersonate")) is not None:
+        sandbox = as_account(sandbox, wanted)
     file_id = request.path_params["file_id"]
     file = sandbox.store.row("SELECT * FROM files WHERE id = ?", file_id)
     if (

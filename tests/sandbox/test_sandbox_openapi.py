@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import jsonschema
@@ -11,6 +11,7 @@ import pytest
 from sandbox_openapi import DESCRIPTION, OTHER_PROTOCOLS
 
 from figfs.sandbox.app import routes
+from figfs.sandbox.state import Sandbox
 
 # Of the example account.
 IN_PROJECT, PUBLISHED, DRAFT, LINKED = 20000001, 20000005, 20000006, 20000012
@@ -24,6 +25,16 @@ NEW = {
     "tags": ["t"],
     "license": 2,
 }
+
+
+class Form(NamedTuple):
+    """A form with one file, where a body is no JSON."""
+
+    field: str
+    name: str
+    content: bytes
+
+
 Prepare = Callable[[httpx.AsyncClient], Awaitable[str]]
 
 
@@ -252,6 +263,25 @@ EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
     ("GET", "/account/projects/{project_id}/notes/{note_id}"): (200, None, _note),
     ("PUT", "/account/projects/{project_id}/notes/{note_id}"): (205, {"text": "Another"}, _note),
     ("DELETE", "/account/projects/{project_id}/notes/{note_id}"): (204, None, _note),
+    ("GET", "/account/institution"): (200, None, "/v2/account/institution"),
+    ("GET", "/account/institution/accounts"): (200, None, "/v2/account/institution/accounts"),
+    ("POST", "/account/institution/accounts/search"): (
+        200,
+        {"search_for": "sven"},
+        "/v2/account/institution/accounts/search",
+    ),
+    ("GET", "/account/institution/articles"): (200, None, "/v2/account/institution/articles"),
+    ("GET", "/account/institution/custom_fields"): (200, None, "/v2/account/institution/custom_fields"),
+    ("POST", "/account/institution/custom_fields/{custom_field_id}/items/upload"): (
+        200,
+        Form("external_file", "departments.csv", b"Name\nPhysics\n"),
+        "/v2/account/institution/custom_fields/501/items/upload",
+    ),
+    ("POST", "/institution/hrfeed/upload"): (
+        200,
+        Form("hrfeed", "people.csv", b"UniqueID,FirstName,LastName,Email\n"),
+        "/v2/institution/hrfeed/upload",
+    ),
 }
 
 #: Of these the body must not be empty, or the example would show nothing.
@@ -278,14 +308,18 @@ def test_every_route_is_described() -> None:
 
 
 @pytest.mark.parametrize("key", EXAMPLES, ids=" ".join)
-async def test_example(key: tuple[str, str], example_api: httpx.AsyncClient) -> None:
+async def test_example(key: tuple[str, str], example: Sandbox, example_api: httpx.AsyncClient) -> None:
     """A good request gets the described status and shape (checked by the client's hook)."""
+    example.settings.institution_admin = True
     status, body, path = EXAMPLES[key]
     where = path if isinstance(path, str) else await path(example_api)
     operation = DESCRIPTION.operation(key[0], httpx.URL(where).path.removeprefix("/v2"))
     assert operation is not None
     assert (operation.method, operation.path) == key
-    response = await example_api.request(key[0], where, json=body)
+    if isinstance(body, Form):
+        response = await example_api.request(key[0], where, files={body.field: (body.name, body.content)})
+    else:
+        response = await example_api.request(key[0], where, json=body)
     assert response.status_code == status, response.text
     if key in LISTS and status == 200:
         assert response.json(), "an empty answer validates against anything"
