@@ -1,4 +1,4 @@
-"""``/account``, ``/token`` and the fixed lists (api.md §7)."""
+"""``/account`` and the fixed lists (api.md §7)."""
 
 from __future__ import annotations
 
@@ -44,13 +44,6 @@ async def get_account(sandbox: Sandbox, request: Request) -> Response:
     )
 
 
-async def get_token(sandbox: Sandbox, request: Request) -> Response:
-    token = sandbox.token
-    return json_response(
-        {"access_token": token, "token": token, "token_type": "bearer", "expires_in": 0, "scope": "all"}
-    )
-
-
 async def list_licenses(sandbox: Sandbox, request: Request) -> Response:
     return json_response(reference.LICENSES)
 
@@ -65,7 +58,6 @@ async def list_account_categories(sandbox: Sandbox, request: Request) -> Respons
 
 routes = [
     private("/v2/account", "GET", get_account),
-    private("/v2/token", "GET", get_token),
     private("/v2/account/licenses", "GET", list_licenses),
     private("/v2/account/categories", "GET", list_account_categories),
     public("/v2/licenses", "GET", list_licenses),

@@ -8,11 +8,15 @@
 | `POST articles` | makes articles with computed contents, see `bulk` |
 | `GET`, `PUT faults` | the fault plan (`faults.py`) |
 | `GET`, `PUT settings` | the settings (`settings.py`); `PUT` changes the keys given |
+| `GET oauth` | the application that is registered, and how many codes and tokens of it live |
+| `DELETE oauth/{kind}` | revokes all its tokens of that kind: `access`, `refresh` |
+| `PUT token` | `{"token": "…"}`: the personal token is another from now on |
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import seed, validation
+from figfs.sandbox import seed, tokens, validation
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
@@ -119,6 +123,28 @@ async def put_settings(sandbox: Sandbox, request: Request) -> Response:
     return json_response(sandbox.settings.as_dict())
 
 
+async def get_oauth(sandbox: Sandbox, request: Request) -> Response:
+    client = {"client_id": tokens.CLIENT_ID, "client_secret": tokens.CLIENT_SECRET}
+    return json_response(client | {"alive": tokens.counts(sandbox)})
+
+
+async def delete_oauth(sandbox: Sandbox, request: Request) -> Response:
+    kind = request.path_params["kind"]
+    if kind not in ("access", "refresh"):
+        raise bad_request("access or refresh")
+    return json_response({"revoked": tokens.revoke(sandbox, kind)})
+
+
+async def put_token(sandbox: Sandbox, request: Request) -> Response:
+    """So that the one from before is refused, as after its removal on the web page."""
+    token = (await json_object(request)).get("token")
+    if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+        raise bad_request("token: a string of visible ASCII characters")
+    sandbox.token = token
+    sandbox.store.set_meta("token", token)
+    return json_response({"token": token})
+
+
 def _local(name: str, method: str, handler: Callable[[Sandbox, Request], Awaitable[Response]]) -> Route:
     async def checked(request: Request) -> Response:
         # A web page that makes a name of its own point to this machine sends that name (DNS rebinding).
@@ -138,4 +164,7 @@ routes = [
     _local("faults", "PUT", put_faults),
     _local("settings", "GET", get_settings),
     _local("settings", "PUT", put_settings),
+    _local("oauth", "GET", get_oauth),
+    _local("oauth/{kind}", "DELETE", delete_oauth),
+    _local("token", "PUT", put_token),
 ]

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from figfs.sandbox import tokens
 from figfs.sandbox.errors import ApiError, bad_request, forbidden, invalid, unauthorized
 from figfs.sandbox.members import MEMBERS
 from figfs.sandbox.state import Sandbox
@@ -31,7 +32,7 @@ def error_response(error: ApiError) -> Response:
 
 
 def private(path: str, method: str, handler: Handler) -> Route:
-    """A route that needs the account's token."""
+    """A route that needs a token of the account."""
 
     async def authenticated(request: Request) -> Response:
         sandbox = sandbox_of(request)
@@ -92,11 +93,11 @@ def given_token(request: Request, parameter: str) -> str | None:
 
 
 def require_token(sandbox: Sandbox, request: Request) -> None:
-    """401 without the account's token (api.md §1)."""
+    """401 without a token of the account (api.md §1)."""
     token = given_token(request, "access_token")
     if token is None:
         raise unauthorized("OAuth token is missing")
-    if token != sandbox.token:
+    if not tokens.is_valid(sandbox, token):
         raise unauthorized("OAuth token is invalid")
 
 

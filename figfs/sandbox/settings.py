@@ -33,6 +33,8 @@ class Settings:
     | `institution_admin` | false | true: the account administers its institution, and may impersonate |
     | `feed_pause` | 86400 | how long after an HR feed the next is refused |
     | `fields_pause` | 3600 | the same for the values of custom fields |
+    | `oauth_seconds` | 3600 | life of an access token given from now on |
+    | `oauth_consent` | true | false: the person who is asked to let an application in says no |
     """
 
     quota: int = 20 * GIB
@@ -52,6 +54,8 @@ class Settings:
     max_depth: int | None = None
     ignore_paging: bool = False
     list_project_articles: bool = True
+    oauth_seconds: int = 3600
+    oauth_consent: bool = True
     institution_admin: bool = False
     feed_pause: float = 86400.0
     fields_pause: float = 3600.0

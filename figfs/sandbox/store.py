@@ -67,6 +67,9 @@ CREATE TABLE collection_articles (
     position INTEGER PRIMARY KEY AUTOINCREMENT, collection_id INTEGER NOT NULL, article_id INTEGER NOT NULL,
     UNIQUE (collection_id, article_id)
 );
+CREATE TABLE grants (  -- codes and tokens of OAuth; only hashes of them
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, expires REAL
+) WITHOUT ROWID;
 CREATE TABLE index_queue (kind TEXT, id INTEGER, due REAL NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 """
     + "".join(

@@ -97,6 +97,7 @@ EXPIRES = {"expires_date": "2100-02-22 22:22:22"}
 EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
     ("GET", "/account"): (200, None, "/v2/account"),
     ("GET", "/token"): (200, None, "/v2/token"),
+    ("POST", "/token"): (400, {"grant_type": "password"}, "/v2/token"),  # 200: test_sandbox_oauth.py
     ("GET", "/licenses"): (200, None, "/v2/licenses"),
     ("GET", "/categories"): (200, None, "/v2/categories"),
     ("GET", "/account/licenses"): (200, None, "/v2/account/licenses"),
