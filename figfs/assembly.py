@@ -38,6 +38,7 @@ from figfs.terminal import visible
 from figfs.writing.journal import Journal, read_journal
 from figfs.writing.spool import Spool, path_of
 from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
+from figfs.xattrs import ExtendedAttributes
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,13 @@ def assemble(
         deletions=deletions,
         now_ns=now_ns,
     )
+    xattrs = ExtendedAttributes(
+        tree=tree,
+        settler=settler,
+        stored_files=stored_files,
+        progress=lambda: uploader.progress,
+        parked=journal.parked,
+    )
     filesystem = FileSystem(
         tree=tree,
         listings=listings,
@@ -178,7 +186,7 @@ def assemble(
         settler=settler,
         renaming=renaming,
         containers=containers,
-        stored_files=stored_files,
+        xattrs=xattrs,
         lookahead=ahead,
         resumer=resumer,
         dir_timeout=dir_timeout,

@@ -101,7 +101,7 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _off(name: str) -> str:
-    return "--rw" if name == "ro" else f"--no-{name}"
+    return {"ro": "--rw", "noxattr": "--xattr"}.get(name, f"--no-{name}")
 
 
 def _default(option: options.Option) -> str:

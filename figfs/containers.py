@@ -207,6 +207,7 @@ class Containers:
         title = self._title(name)
         if node.kind is Kind.ARTICLE:
             await articles.update(self._client, node.key.id, title=title)
+            self._tree.edited(node.key.id)
         elif node.kind is Kind.PROJECT:
             await projects.update(self._client, node.key.id, title=title)
         else:

@@ -243,6 +243,7 @@ class Deletions:
             doomed.due = trio.current_time() + RETRY_PAUSE
             return
         else:
+            self._tree.edited(row.article_id)
             self._tree.gone(Key(Kind.FILE, row.file_id))
             self._tree.gone(Key(Kind.LINK, row.file_id))
             self._journal.remove(row)

@@ -14,7 +14,6 @@ import logging
 import math
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 import trio
 
@@ -32,15 +31,13 @@ from figfs.quota import Quota
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
-from figfs.storedfiles import StoredFiles
 from figfs.writing import tempnames
+from figfs.xattrs import ExtendedAttributes
 
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1  # linux/fs.h
 SHORT = 1.0  #: seconds for which the kernel may answer for what may change without its doing
-XATTR_PREFIX = "user.figshare."
-LARGEST_XATTRS = 1 << 16  #: bytes of all extended attributes of one file: what the kernel lets one have
 UNKNOWN_QUOTA = (
     1 << 50
 )  #: 1 PiB, where the account does not tell: file managers refuse to copy to a full disk
@@ -70,7 +67,7 @@ class FileSystem:
         renaming: Renaming,
         containers: Containers,
         resumer: Resumer,
-        stored_files: StoredFiles,
+        xattrs: ExtendedAttributes,
         lookahead: Lookahead,
         dir_timeout: float,
         quota: Quota,
@@ -86,7 +83,7 @@ class FileSystem:
         self._renaming = renaming
         self._containers = containers
         self._resumer = resumer
-        self._stored_files = stored_files
+        self.xattrs = xattrs
         self._lookahead = lookahead
         self._dir_timeout = dir_timeout
         self._quota = quota
@@ -94,7 +91,6 @@ class FileSystem:
         self._gid = gid
         self._umask = umask
         self._now_ns = now_ns
-        self.state_directory: Path | None = None  #: told by the root, for commands that are given a path
         self._directories: dict[int, list[DirectoryEntry]] = {}
         self._next_directory = 1
 
@@ -148,61 +144,16 @@ class FileSystem:
     # -- extended attributes ------------------------------------------------------------
 
     def getxattr(self, inode: int, name: str) -> bytes:
-        """An extended attribute, from memory. ``OSError``: ENODATA, or EOPNOTSUPP outside of ``user.``."""
-        _check_xattr(name)
-        found = self._tree.node(inode).xattrs.get(name)
-        if name.startswith(XATTR_PREFIX):
-            told = self._told_of(inode).get(name.removeprefix(XATTR_PREFIX))
-            found = told.encode("utf-8", "surrogateescape") if told is not None else None
-        if found is None:
-            raise OSError(errno.ENODATA, "no such attribute")
-        return found
+        return self.xattrs.get(self._tree.node(inode), name)
 
     def listxattr(self, inode: int) -> list[str]:
-        """Names of what programs have set. What figfs tells is not among them, as in Ceph: programs that
-        copy attributes (``rsync -X``) would set it elsewhere, and try to remove it here.
-        """
-        return list(self._tree.node(inode).xattrs)
+        return self.xattrs.list(self._tree.node(inode))
 
     def setxattr(self, inode: int, name: str, value: bytes) -> None:
-        """Kept here, as times are. ``OSError``: EPERM for what figfs tells, ENOSPC if it is too much."""
-        self._check_own_xattr(name)
-        node = self._tree.node(inode)
-        new = {**node.xattrs, name: value}
-        if sum(len(key) + len(each) for key, each in new.items()) > LARGEST_XATTRS:
-            raise OSError(errno.ENOSPC, f"more than {LARGEST_XATTRS} bytes of extended attributes")
-        node.xattrs = new
-        self._tree.save(node)
+        self.xattrs.set(self._tree.node(inode), name, value)
 
     def removexattr(self, inode: int, name: str) -> None:
-        """``OSError``: EPERM for what figfs tells, ENODATA."""
-        self._check_own_xattr(name)
-        node = self._tree.node(inode)
-        if name not in node.xattrs:
-            raise OSError(errno.ENODATA, "no such attribute")
-        node.xattrs = {key: value for key, value in node.xattrs.items() if key != name}
-        self._tree.save(node)
-
-    @staticmethod
-    def _check_own_xattr(name: str) -> None:
-        _check_xattr(name)
-        if name.startswith(XATTR_PREFIX):
-            raise OSError(errno.EPERM, "told by figfs: nobody else can set it")
-
-    def _told_of(self, inode: int) -> dict[str, str]:
-        """What figfs tells of a node, without the prefix."""
-        node = self._tree.node(inode)
-        found: dict[str, str] = {}
-        if isinstance(node, FileNode) and node.stored is not None and node.local_size is None:
-            found = {"id": str(node.stored.file.id), **self._stored_files.attributes(node.stored.file)}
-        elif isinstance(node, Container) and node.kind in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION):
-            found["id"] = str(node.key.id)
-        store = self._stored_files.cache.store
-        if store is not None:
-            found["cache"] = str(store.directory)
-        if node is self._tree.root and self.state_directory is not None:
-            found["state-dir"] = str(self.state_directory)
-        return found
+        self.xattrs.remove(self._tree.node(inode), name)
 
     def node(self, inode: int) -> Node:
         return self._tree.node(inode)
@@ -404,12 +355,6 @@ class FileSystem:
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
         return self._settler.owed() + self._resumer.owed()
-
-
-def _check_xattr(name: str) -> None:
-    if not name.startswith("user."):
-        # Not ENODATA: "ls -l" asks for two of them of every file, until it hears that there are none.
-        raise OSError(errno.EOPNOTSUPP, "no such attributes here")
 
 
 def _may_be_dropped(node: Node) -> bool:

@@ -86,18 +86,21 @@ def handler(method: Handler) -> Handler:
 
 class Operations(pyfuse3.Operations):
     """Handlers of one mount. ``op_timeout`` is the deadline of each (seconds), ``close_timeout`` that of an
-    upload in FLUSH.
+    upload in FLUSH. Without ``xattrs`` the kernel is told, once, never to ask for extended attributes.
     """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, filesystem: FileSystem, *, op_timeout: float, close_timeout: float) -> None:
+    def __init__(
+        self, filesystem: FileSystem, *, op_timeout: float, close_timeout: float, xattrs: bool = True
+    ) -> None:
         super().__init__()
         self.initialised = trio.Event()  #: the kernel has its answer to INIT
         self._fs = filesystem
         self._op_timeout = op_timeout
+        self._xattrs = xattrs
         # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a
         # download.
         self._flush_timeout = close_timeout + 10 * op_timeout
@@ -156,19 +159,28 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        self._check_xattrs()
         return self._fs.getxattr(inode, os.fsdecode(name))
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        self._check_xattrs()
         return [os.fsencode(name) for name in self._fs.listxattr(inode)]
 
     @handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._check_xattrs()
         self._fs.setxattr(inode, os.fsdecode(name), value)
 
     @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._check_xattrs()
         self._fs.removexattr(inode, os.fsdecode(name))
+
+    def _check_xattrs(self) -> None:
+        """ENOSYS is an answer for good: the kernel asks no more, not before every write either."""
+        if not self._xattrs:
+            raise pyfuse3.FUSEError(errno.ENOSYS)
 
     # -- directories ------------------------------------------------------------
 

@@ -110,7 +110,7 @@ async def _serve(
             parts_at_once=settings.parts,
         )
         filesystem = parts.filesystem
-        filesystem.state_directory = directory
+        filesystem.xattrs.state_directory = directory
         who = visible(account.email or str(account.id), 200)
         commands = Commands(
             mountpoint=settings.mountpoint,
@@ -135,7 +135,10 @@ async def _serve(
         services.start_soon(_kept_running, lambda: _watch_account(client.background(), filesystem))
 
         operations = Operations(
-            filesystem, op_timeout=settings.op_timeout, close_timeout=settings.close_timeout
+            filesystem,
+            op_timeout=settings.op_timeout,
+            close_timeout=settings.close_timeout,
+            xattrs=not settings.noxattr,
         )
         with _mounted(operations, settings):
             status = f"{settings.mountpoint}: Figshare account {who}"

@@ -222,6 +222,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("op-timeout", _deadline, "Deadline of every other operation.", "TIME", "op_timeout"),
     Option("unmount-timeout", read_time, "How long an unmount waits for uploads.", "TIME", "unmount_timeout"),
     Option("grace", read_time, "How long a delete or rename can still be undone.", "TIME", "grace"),
+    Option(
+        "noxattr",
+        _switch,
+        "No extended attributes: the kernel does not ask for them before every write.",
+        field="noxattr",
+    ),
     Option("ro", _switch, "Read-only: nothing on Figshare is changed.", field="read_only"),
     Option("allow-other", _switch, "Let other users of this machine in.", field="allow_other"),
     Option("uid", _owner, "Owner of all files: number or name.", "USER", "uid"),

@@ -454,6 +454,7 @@ class Settler:
         node.stored = Stored(stored, upload.article_id, upload.folder)
         self._tree.rekey(node, node.stored.key)
         self._tree.unhide(node.key)
+        self._tree.edited(upload.article_id)
         # A listing that began before this moment does not know the new file.
         node.changed_at = max(node.changed_at, trio.current_time())
         file.upload = None

@@ -143,6 +143,21 @@ async def test_never_eintr_or_enosys_where_they_harm(operation: str, number: int
     assert caught.value.errno == errno.EIO
 
 
+async def test_without_extended_attributes() -> None:
+    """ENOSYS to the first of each kind: the kernel asks no more, not before every write either."""
+    operations = Operations(None, op_timeout=DEADLINE, close_timeout=CLOSE_TIMEOUT, xattrs=False)  # type: ignore[arg-type]
+    context: Any = None
+    for ask in (
+        lambda: operations.getxattr(1, b"security.capability", context),
+        lambda: operations.listxattr(1, context),
+        lambda: operations.setxattr(1, b"user.x", b"", context),
+        lambda: operations.removexattr(1, b"user.x", context),
+    ):
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await ask()
+        assert caught.value.errno == errno.ENOSYS
+
+
 def test_every_handler_is_wrapped() -> None:
     """All that pyfuse3 calls and this adapter defines, but for ``forget``, which has no answer."""
     bare = [

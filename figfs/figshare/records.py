@@ -133,7 +133,9 @@ class ArticleDetails(Article, frozen=True, kw_only=True):
         str, str
     ] = {}  #: file id (as a string) -> folder path, with or without a leading slash
     is_embargoed: bool = False
+    embargo_date: float | None = None  #: when it ends; None: never, or not told
     embargo_type: str = ""
+    figshare_url: str = ""  #: its web page
     embargo_title: str = ""
     embargo_reason: str = ""
     is_confidential: bool = False

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import trio
 
-from figfs.namespace import naming
+from figfs.figshare.records import ArticleDetails, Id
+from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
 from figfs.namespace.nodes import ROOT_INODE, Container, Key, Kind, Node, inode_of, make_node
 
@@ -153,6 +154,15 @@ class Tree:
         """``key`` was deleted on Figshare just now: listings that began earlier are not believed about it."""
         self._hidden[key] = trio.current_time()
         self.attributes.drop(key)
+
+    def edited(self, article_id: Id) -> None:
+        """Something of the article was changed here: if it is published, it has a draft of the next version
+        now.
+        """
+        node = self._by_key.get(Key(Kind.ARTICLE, article_id))
+        record = node.record if isinstance(node, Container) else None
+        if isinstance(node, Container) and isinstance(record, ArticleDetails) and record.is_public:
+            node.record = standing.as_edited(record)
 
     def is_hidden(self, key: Key, started: float) -> bool:
         """Whether a listing that began at ``started`` must not show ``key``."""

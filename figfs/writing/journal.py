@@ -190,6 +190,11 @@ class Journal:
         """All uploads, oldest first."""
         return [row for row in _read(self._database) if isinstance(row, Upload)]
 
+    def parked(self) -> list[Upload]:
+        """The uploads that were refused for good, oldest first."""
+        found = _read(self._database, "WHERE kind = 'upload' AND state = 'parked'")
+        return [row for row in found if isinstance(row, Upload)]
+
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
         return [row for row in _read(self._database) if isinstance(row, Deletion)]
@@ -224,8 +229,8 @@ def _encode(row: Upload | Deletion) -> str:
     return json.dumps(body)
 
 
-def _read(database: sqlite3.Connection) -> list[Upload | Deletion]:
-    found = database.execute("SELECT row, made_at, kind, state, body FROM owed ORDER BY row")
+def _read(database: sqlite3.Connection, where: str = "") -> list[Upload | Deletion]:
+    found = database.execute(f"SELECT row, made_at, kind, state, body FROM owed {where} ORDER BY row")
     return [_decode(*columns) for columns in found.fetchall()]
 
 
