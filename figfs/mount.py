@@ -28,9 +28,10 @@ from figfs import kernel
 from figfs.assembly import assemble
 from figfs.commands import Commands
 from figfs.control import Control
-from figfs.errors import ConfigurationError, FigfsError, RemoteError, Unauthorized
+from figfs.errors import ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
+from figfs.figshare.institution import find_account
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations
@@ -169,7 +170,9 @@ async def _first_answer(client: Client, settings: Settings) -> Account:
     """The account, which also tells whether the token is good."""
     try:
         with trio.fail_after(START_TIMEOUT):
-            return await get_account(client)
+            if settings.impersonate is not None:
+                await _impersonate(client, settings.impersonate)
+            account = await get_account(client)
     except trio.TooSlowError:
         raise ConfigurationError(
             f"no answer from {settings.api} within {START_TIMEOUT:.0f} s; is the network up?"
@@ -178,6 +181,25 @@ async def _first_answer(client: Client, settings: Settings) -> Account:
         raise  # the command line knows where the token came from
     except RemoteError as exc:
         raise ConfigurationError(f"cannot reach the account at {settings.api}: {exc}") from exc
+    if client.impersonate not in (None, account.id):
+        # Else another account's uploads would be written into this one.
+        raise ConfigurationError(
+            f"{settings.api} answers for account {account.id}, not for {client.impersonate}:"
+            " it does not impersonate"
+        )
+    return account
+
+
+async def _impersonate(client: Client, wanted: str) -> None:
+    """From now on ``client`` acts for a colleague. ``ConfigurationError`` says why it cannot."""
+    try:
+        client.impersonate = (await find_account(client, wanted)).id
+    except Forbidden as exc:
+        raise ConfigurationError(
+            "--impersonate is for administrators of an institution, which this token's account is not"
+        ) from exc
+    except NotFound as exc:
+        raise ConfigurationError(f"--impersonate: {exc}") from exc
 
 
 # -- state ------------------------------------------------------------

@@ -166,6 +166,12 @@ def _fsname(text: str) -> str:
     return text
 
 
+def _account(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{text!r} is no id, e-mail address or institution user id")
+    return text.strip()
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text.lower() not in words:
@@ -227,6 +233,14 @@ OPTIONS: tuple[Option, ...] = (
         _switch,
         "No extended attributes: the kernel does not ask for them before every write.",
         field="noxattr",
+    ),
+    Option(
+        "impersonate",
+        _account,
+        "Mount a colleague's account: its id, e-mail address or institution user id. For administrators of "
+        "an institution.",
+        "ACCOUNT",
+        "impersonate",
     ),
     Option("ro", _switch, "Read-only: nothing on Figshare is changed.", field="read_only"),
     Option("allow-other", _switch, "Let other users of this machine in.", field="allow_other"),

@@ -70,6 +70,7 @@ class Settings:
     unmount_timeout: float = 60.0  #: how long an unmount waits for uploads
     grace: float = 30.0  #: how long a delete or rename of a stored file can be undone before it is sent
     noxattr: bool = False  #: no extended attributes: the kernel never asks for them
+    impersonate: str | None = None  #: the account to mount, of the institution that the token's administers
     read_only: bool = False
     allow_other: bool = False
     uid: int = dataclasses.field(default_factory=os.getuid)

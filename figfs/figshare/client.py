@@ -68,6 +68,20 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FormFile:
+    """A file as the one field of a form: what the few endpoints take that are not JSON (api.md §1)."""
+
+    field: str
+    name: str
+    content: bytes
+
+    def encoded(self) -> tuple[bytes, str]:
+        """The body, and its Content-Type."""
+        request = httpx.Request("POST", "https://form/", files={self.field: (self.name, self.content)})
+        return request.read(), request.headers["Content-Type"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ClientStatistics:
     """Since the client was opened. Bytes are those of bodies."""
 
@@ -87,6 +101,9 @@ class Client:
         self.wire = wire
         self._pacer = pacer
         self._priority = priority
+        #: The account for which an institution's administrator acts: requests about "the account" are about
+        #: that one. None: the token's own.
+        self.impersonate: Id | None = None
         self.redirects = Redirects()
         self._waits: cachetools.LRUCache[object, Waits] = cachetools.LRUCache(64)
 
@@ -141,12 +158,14 @@ class Client:
         *,
         params: Mapping[str, str | int] | None = None,
         body: object = None,
+        file: FormFile | None = None,
         read: Callable[[Answer], T],
         read_only: bool = False,
     ) -> T:
         """Send a request to the API until it is answered, and return ``read(answer)``.
 
-        ``path`` begins with a slash, its ids quoted by ``segment``. ``body``: sent as JSON unless None.
+        ``path`` begins with a slash, its ids quoted by ``segment``. ``body``: sent as JSON unless None;
+        ``file``: sent as a form (multipart/form-data) instead.
         ``read`` may raise ``BadAnswer``. ``read_only``: a POST that changes nothing and may be repeated.
 
         Raises the ``RemoteError`` that the last try ended in: after ``retry.TRIES`` tries or ``PATIENCE``
@@ -155,7 +174,11 @@ class Client:
         worked. When cancelled, nothing is left in flight; whether a change was carried out is then unknown.
         """
         what = f"{method} {path}"
+        params, body = self._as_impersonated(method, path, params, body)
         content = None if body is None else msgspec.json.encode(body)
+        kind = "application/json"
+        if file is not None:
+            content, kind = file.encoded()
         maybe_done = False
 
         async def once() -> T:
@@ -164,7 +187,9 @@ class Client:
             await self._pacer.acquire(self._priority)
             try:
                 return read(
-                    await self._ask(method, self.api + path, what=what, params=params, content=content)
+                    await self._ask(
+                        method, self.api + path, what=what, params=params, content=content, kind=kind
+                    )
                 )
             except BadAnswer as bad:
                 failed = Failed(Failure.GARBLED, BadAnswer(f"{what}: {bad}"))
@@ -178,6 +203,20 @@ class Client:
             raise failed
 
         return await self.persist(method, once, read_only=read_only)
+
+    def _as_impersonated(
+        self, method: str, path: str, params: Mapping[str, str | int] | None, body: object
+    ) -> tuple[Mapping[str, str | int] | None, object]:
+        """Query and body with the impersonated account: in the query of GET and DELETE, in the body of all
+        else (api.md §1). Only where the path is about the account; its institution is the token's own.
+        """
+        who = self.impersonate
+        if who is None or not path.startswith("/account") or path.startswith("/account/institution"):
+            return params, body
+        if method in ("GET", "DELETE"):
+            return {**(params or {}), "impersonate": who}, body
+        assert body is None or isinstance(body, Mapping)
+        return params, {**(body or {}), "impersonate": who}
 
     async def persist(self, method: str, once: Callable[[], Awaitable[T]], *, read_only: bool = False) -> T:
         """``await once()`` until it returns or raises other than ``Failed``, as ``retry.classify`` says.
@@ -215,11 +254,12 @@ class Client:
         what: str,
         params: Mapping[str, str | int] | None,
         content: bytes | None,
+        kind: str,
     ) -> Answer:
         """One try of an API request. Raises ``Failed``."""
         headers = {"Accept": "application/json"}
         if content is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
         self.wire.api_requests += 1
         with trio.move_on_after(TRY_TIMEOUT):
             async with self.wire.exchange(

@@ -99,6 +99,8 @@ async def fetch_range(client: Client, file: File, start: int, end: int) -> bytes
 def routes(client: Client, file: File) -> list[str]:
     """Where to ask for the file, best first."""
     first = f"{client.api}/file/download/{segment(file.id)}"
+    if client.impersonate is not None:
+        first += f"?impersonate={segment(client.impersonate)}"
     second = file.download_url
     return (
         [first, second] if second and second != first and _refused_target(client, second) is None else [first]

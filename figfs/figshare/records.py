@@ -64,12 +64,20 @@ class Account(Item, frozen=True, kw_only=True):
     first_name: str = ""
     last_name: str = ""
     institution_id: Id | None = None
+    institution_user_id: str = ""
     group_id: Id | None = None
     quota: int | None = None
     used_quota: int | None = None
     used_quota_private: int | None = None
     used_quota_public: int | None = None
     maximum_file_size: int | None = None
+
+
+class CustomField(Item, frozen=True, kw_only=True):
+    """A field that an institution has added to its items' metadata."""
+
+    name: str = ""
+    field_type: str = ""  #: only values of a ``dropdown_large_list`` can be uploaded
 
 
 class File(Item, frozen=True, kw_only=True):

@@ -1,0 +1,126 @@
+"""Institutions: accounts are found, requests are made in a colleague's name, files are submitted as forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from figfs.errors import Conflict, Forbidden, Invalid, NotFound
+from figfs.figshare import articles, downloads, files, institution, projects
+from figfs.figshare.accounts import get_account
+from figfs.figshare.records import File
+from figfs.figshare.retry import TRIES
+
+EVERYBODY = [
+    {"id": 7, "email": "ada@example.org", "institution_user_id": "u7"},
+    {"id": 8, "email": "sven@example.org", "institution_user_id": "7"},
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "queries"),
+    [
+        ("7", [{"id_gte": "7", "id_lte": "7"}]),
+        ("u7", [{"institution_user_id": "u7"}]),
+        ("ada@example.org", [{"email": "ada@example.org"}]),
+    ],
+)
+async def test_accounts_are_found(wanted: str, queries: list[dict[str, str]], connect: Any) -> None:
+    """By id, e-mail address or institution user id; also by a server that ignores the filter."""
+    async with connect([EVERYBODY]) as (client, server):
+        assert (await institution.find_account(client, wanted)).id == 7
+    assert [dict(request.url.params) for request in server.requests] == queries
+
+
+async def test_a_number_may_be_the_institutions(connect: Any) -> None:
+    """A number that is no account id is looked for among the institution's own; nobody: ``NotFound``."""
+    async with connect([[], EVERYBODY[1:]]) as (client, _):
+        assert (await institution.find_account(client, "7")).id == 8
+    async with connect([[]]) as (client, server):
+        with pytest.raises(NotFound, match="no account 'x@y'"):
+            await institution.find_account(client, "x@y")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("answer", "expected"), [([], True), (403, False), (404, False)])
+async def test_who_is_an_administrator(answer: Any, expected: bool, connect: Any) -> None:
+    """One request tells."""
+    async with connect([answer]) as (client, server):
+        assert await institution.is_administrator(client) is expected
+        assert len(server.requests) == 1
+
+
+async def test_requests_in_anothers_name(connect: Any) -> None:
+    """In the query of GET and DELETE, in the body of all else; also of requests that have no other body."""
+    answers = [
+        httpx.Response(200, json={"id": 8}),
+        httpx.Response(204),
+        httpx.Response(201, json={"location": "https://api.test/v2/account/articles/5"}),
+        httpx.Response(205),
+        httpx.Response(202),
+        httpx.Response(200, json=[]),
+    ]
+    async with connect(answers) as (client, server):
+        client.impersonate = 8
+        other = client.background()
+        await get_account(other)
+        await articles.delete(client, 5)
+        await articles.create(client, "abc")
+        await projects.update(client, 3, title="x")
+        await files.complete(client, 5, 6)
+        assert await institution.is_administrator(client)
+    got = [(r.method, r.url.params.get("impersonate"), r.content) for r in server.requests]
+    assert [(method, query) for method, query, _ in got] == [
+        ("GET", "8"),
+        ("DELETE", "8"),
+        ("POST", None),
+        ("PATCH", None),
+        ("POST", None),
+        ("GET", None),  # the institution is the token's own
+    ]
+    bodies = [json.loads(body) if body else None for _, _, body in got]
+    assert bodies[2:5] == [
+        {"title": "abc", "impersonate": 8},
+        {"title": "x", "impersonate": 8},
+        {"impersonate": 8},
+    ]
+
+
+async def test_downloads_in_anothers_name(connect: Any) -> None:
+    """The API's route needs the parameter, the file's own URL is taken as it is."""
+    file = File(id=9, size=1, download_url="https://ndownloader.figshare.com/files/9")
+    async with connect([]) as (client, _):
+        client.impersonate = 8
+        assert downloads.routes(client, file) == [
+            "https://api.test/v2/file/download/9?impersonate=8",
+            "https://ndownloader.figshare.com/files/9",
+        ]
+
+
+async def test_files_are_submitted_as_forms(connect: Any) -> None:
+    """One field with name and bytes, as they are; refusals are errors, and nothing is sent twice."""
+    async with connect([httpx.Response(200, json={"message": "OK"})]) as (client, server):
+        await institution.upload_feed(client, "people.xml", b"<a>\r\n\xff</a>")
+        await institution.upload_values(client, 501, "a.csv", b"x\n")
+    feed, values = server.requests
+    assert feed.url.path == "/v2/institution/hrfeed/upload"
+    assert values.url.path == "/v2/account/institution/custom_fields/501/items/upload"
+    assert feed.headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert b'name="hrfeed"; filename="people.xml"' in feed.content
+    assert b"\r\n\r\n<a>\r\n\xff</a>\r\n--" in feed.content
+    assert b'name="external_file"; filename="a.csv"' in values.content
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, Forbidden), (409, Conflict), (400, Invalid)])
+async def test_a_refused_submission(
+    status: int, error: type[Exception], connect: Any, autojump_clock: MockClock
+) -> None:
+    """An import in progress is waited for a little, as every 409; all else is told at once."""
+    async with connect([httpx.Response(status, json={"message": "No", "code": "X"})]) as (client, server):
+        with pytest.raises(error, match="No"):
+            await institution.upload_values(client, 501, "a.csv", b"x\n")
+        assert len(server.requests) == (TRIES if status == 409 else 1)
