@@ -23,7 +23,7 @@ from figfs.errors import BadAnswer
 from figfs.figshare.records import File
 from figfs.localfiles import LocalFile
 from figfs.lookahead import Lookahead
-from figfs.namespace.nodes import Container, FileNode, new_pending_key
+from figfs.namespace.nodes import Container, FileNode, is_empty_file, new_pending_key
 from figfs.namespace.tree import Tree
 from figfs.quota import Quota
 from figfs.reading.reader import Reader
@@ -202,7 +202,7 @@ class OpenFiles:
         """Whether ``handle`` leaves a part of something, and no close was answered for what that replaces."""
         file = handle.file
         if handle.made and file.node.local_size == 0:
-            return not file.accepted
+            return not (file.accepted or is_empty_file(file.node.key))
         return file.dirty and _can_be_given_up(file)
 
     # -- reading ------------------------------------------------------------
@@ -357,7 +357,11 @@ class OpenFiles:
         if not (handle.wrote or handle.made or file.error is not None):
             return
         handle.killed = self._is_killed(handle.pid)
-        if handle.killed or not (handle.wrote or file.error is not None):
+        if handle.killed:
+            return
+        if not (handle.wrote or file.error is not None):
+            if not self._still_open(handle.pid, file.node.inode):
+                self.settler.keep_if_empty(file)
             return
         self._raise_sticky_and_drop(file)
         if not file.dirty and file.settling is None:

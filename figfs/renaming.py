@@ -18,7 +18,17 @@ from figfs.deletions import Deletions
 from figfs.journaling import Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, new_pending_key
+from figfs.namespace.nodes import (
+    Container,
+    FileNode,
+    Key,
+    Kind,
+    LinkNode,
+    Node,
+    Stored,
+    is_empty_file,
+    new_pending_key,
+)
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.settling import Settler
@@ -141,8 +151,8 @@ class Renaming:
     def _renamed(self, node: FileNode) -> None:
         """``node`` has a new name or place: settle it, after the grace if that moves a stored file."""
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
-        if node.key.kind is Kind.PENDING and isinstance(node.key.id, str):
-            self._tree.rekey(node, places.empty_key(node) or new_pending_key())  # an empty file
+        if is_empty_file(node.key):
+            self._tree.rekey(node, places.empty_key(node) or new_pending_key())
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
         self._settler.follow(file)

@@ -29,7 +29,7 @@ from figfs.figshare.records import File, Id
 from figfs.journaling import HOLD_TIME, Journaling
 from figfs.localfiles import LocalFile
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored, is_empty_file
 from figfs.namespace.tree import Tree
 from figfs.places import Place
 from figfs.writing import tempnames
@@ -273,6 +273,11 @@ class Settler:
         unsaved = file.dirty and not file.being_written and file.node.local_size
         if own is not None and unsaved:
             await self._seal(file, None)
+
+    def keep_if_empty(self, file: LocalFile) -> None:
+        """A close of who has made ``file``, and has written nothing: an empty file outlives a crash."""
+        if file.node.local_size == 0 and not file.dirty and self.wanted(file) is not None:
+            self._keep_empty(file)
 
     def _keep_empty(self, file: LocalFile) -> None:
         """Figshare stores no empty file (quirks U17): it stays here, by its name.
@@ -560,7 +565,9 @@ class Settler:
         file.retire(delete=delete)
         node.local_size = None
         if node.stored is None:
-            if node.parent is not None:
+            if is_empty_file(node.key):  # a close was answered for that
+                node.local_size, node.kernel_is_stale = 0, True
+            elif node.parent is not None:
                 self._tree.detach(node, vanished=True)
         else:
             self._tree.unhide(node.stored.key)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from figfs.figshare.records import Id
-from figfs.namespace.nodes import Container, Key, Kind, Node, empty_file_key, inode_of
+from figfs.namespace.nodes import Container, Key, Kind, Node, empty_file_key, inode_of, is_empty_file
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +39,33 @@ class Attributes:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self._in_transaction = False
         self._rows: dict[str, Saved] = {}
         for key, mode, mtime_ns, atime_ns, made, inode, xattrs in database.execute(
             "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs FROM attributes"
         ):
             self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs)
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All changes in the block are one; no await inside. Blocks nest.
+
+        ``durable``: of the outermost block: it is on the disk when that ends. Else a power cut may cost it, the
+        death of the process never.
+        """
+        if self._in_transaction:
+            yield
+            return
+        if durable:
+            self._database.execute("PRAGMA synchronous=FULL")
+        self._in_transaction = True
+        try:
+            with self._database:
+                yield
+        finally:
+            self._in_transaction = False
+            if durable:
+                self._database.execute("PRAGMA synchronous=NORMAL")
 
     def apply(self, node: Node) -> None:
         """Give a node that has just been made what was kept for its key."""
@@ -59,7 +81,7 @@ class Attributes:
         """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing
         tomorrow.
         """
-        if node.key.kind is Kind.PENDING and isinstance(node.key.id, int):
+        if node.key.kind is Kind.PENDING and not is_empty_file(node.key):
             return
         made = isinstance(node, Container) and node.made
         inode = None if node.inode == inode_of(node.key) else node.inode
@@ -70,8 +92,10 @@ class Attributes:
         """Keep ``saved`` for ``key``; costs nothing where nothing changes."""
         if saved == self._rows.get(str(key), Saved()):
             return
+        # Of an empty file this is all that there is.
+        durable = is_empty_file(key) and str(key) not in self._rows
         self._rows[str(key)] = saved
-        with self._database:
+        with self.transaction(durable=durable):
             self._database.execute(
                 "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made, inode, xattrs)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -81,7 +105,7 @@ class Attributes:
     def drop(self, key: Key) -> None:
         """Forget what was kept for ``key`` (it was deleted); no error if nothing was."""
         if self._rows.pop(str(key), None) is not None:
-            with self._database:
+            with self.transaction():
                 self._database.execute("DELETE FROM attributes WHERE key = ?", (str(key),))
 
     def inode(self, key: Key) -> int | None:
@@ -121,7 +145,7 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
     try:
         database.execute("PRAGMA journal_mode=WAL")
         # NORMAL: a power cut may cost the last times set, never the table; the journal of uploads is
-        # stricter.
+        # stricter, and so is ``transaction`` where it must be.
         database.execute("PRAGMA synchronous=NORMAL")
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"

@@ -275,6 +275,11 @@ def empty_file_key(article_id: Id, path: str) -> Key:
     return Key(Kind.PENDING, f"{article_id}/{path}")
 
 
+def is_empty_file(key: Key) -> bool:
+    """Whether ``key`` is of an empty file that is kept: other pending files have numbers."""
+    return key.kind is Kind.PENDING and isinstance(key.id, str)
+
+
 CONTAINERS = frozenset(
     {
         Kind.ROOT,

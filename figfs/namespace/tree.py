@@ -16,7 +16,7 @@ import trio
 from figfs.figshare.records import ArticleDetails, Id
 from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
-from figfs.namespace.nodes import ROOT_INODE, Container, Key, Kind, Node, inode_of, make_node
+from figfs.namespace.nodes import ROOT_INODE, Container, Key, Kind, Node, inode_of, is_empty_file, make_node
 
 
 class Tree:
@@ -90,14 +90,15 @@ class Tree:
         """
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
-        if node.key.kind is Kind.PENDING and node.key != key:
-            self.attributes.drop(node.key)  # an empty file has got content, or another name
+        old, node.key = node.key, key
         other = self._by_key.get(key)
         if other is not None and other is not node:
             self.detach(other)
-        node.key = key
         self._by_key[key] = node
-        self.attributes.save(node)
+        with self.attributes.transaction(durable=is_empty_file(key) and key != old):
+            if old.kind is Kind.PENDING and old != key:
+                self.attributes.drop(old)  # an empty file has got content, or another name
+            self.attributes.save(node)
 
     def attach(self, node: Node, parent: Container, name: str) -> None:
         """Put ``node`` under ``parent`` as ``name``, decided here and now; another node of that name is

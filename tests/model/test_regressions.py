@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from onemount import run
 from operations import (
     Check,
@@ -57,7 +56,6 @@ def test_a_close_does_not_wait_until_an_older_upload_is_taken_back() -> None:
     )
 
 
-@pytest.mark.xfail(strict=False, reason="known.py 7: an empty file is kept a moment after its close: a race")
 def test_an_empty_file_outlives_a_crash_at_its_close() -> None:
     """What a close has accepted is there after a crash, empty files too."""
     run([Unmount(60.0), Create("aaa/a", 1), Save("aaa/b.csv", 1, FOREVER), Close(0, FOREVER), Crash(False)])
