@@ -56,7 +56,7 @@ SMALL = 16 << 20  #: bytes of a file whose assembly says what is usual
 ASSEMBLY_TIMEOUT = 300.0  #: how long others wait for the assembly (quirks U11), before it counts as a failure
 #: With the right MD5, how long to wait for ``available`` too: it may never come (quirks U11).
 SETTLE_TIMEOUT = 10.0
-PARTS_AT_ONCE = 4  #: Figshare's own client sends all at once; this is safe (quirks U4)
+PARTS_AT_ONCE = 6  #: Figshare's own client sends all at once, and 32 are refused (quirks U4)
 MISMATCHES = 3  #: uploads of one file that may arrive damaged before it counts as refused
 
 
