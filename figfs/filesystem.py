@@ -175,6 +175,8 @@ class FileSystem:
             node.mtime_ns = change.mtime_ns
         node.ctime_ns = self._now_ns()
         self._tree.save(node)
+        if isinstance(node, FileNode):
+            self._settler.attributes_changed(node)
         return node
 
     def set_account(self, account: Account) -> None:

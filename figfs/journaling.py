@@ -142,6 +142,14 @@ class Journaling:
                 self.journal.update(file.upload)
                 self._deletions.forget([stored.file.id])
 
+    def attributes_changed(self, file: LocalFile) -> None:
+        """Its mode or times were set while it is owed: it is to have them after a crash, too."""
+        node, upload = file.node, file.upload
+        if upload is not None and (upload.mode, upload.mtime_ns) != (node.mode, node.mtime_ns):
+            upload.mode, upload.mtime_ns = node.mode, node.mtime_ns
+            with self.journal.transaction(durable=False):
+                self.journal.update(upload)
+
     def supersede(self, victim: LocalFile, file: LocalFile) -> None:
         """``file`` was renamed over ``victim``, whose row is void as soon as ``file`` has one: until then
         what was closed is not lost.

@@ -307,9 +307,9 @@ class Resumer:
         job.stored = True
         assert upload.file_id is not None
         await self._settler.finish(upload, lambda: self._hold_again(upload))
+        self._uploader.drop_spool(upload)
         if upload.shown_as:
             return
-        self._uploader.drop_spool(upload)
         result = Stored(File(id=upload.file_id, name=upload.name), upload.article_id, upload.folder)
         self._tree.keep_times(result.key, upload.mode, upload.mtime_ns)
         if not self._renaming.stored_elsewhere(result) and not self._deletions.is_owed(upload.file_id):

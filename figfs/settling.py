@@ -211,6 +211,12 @@ class Settler:
         if upload is not None and upload.source is not None and upload.state is State.WAITING:
             self.settle_later(file)
 
+    def attributes_changed(self, node: FileNode) -> None:
+        """A program has set mode or times of ``node``."""
+        file = self._files.get(node)
+        if file is not None:
+            self._rows.attributes_changed(file)
+
     def settle_later(self, file: LocalFile) -> None:
         """Settle it when the grace of its move is over."""
         self._nursery.start_soon(self._settle_when_due, file.node, file.due)
@@ -462,7 +468,7 @@ class Settler:
         self._tree.edited(upload.article_id)
         # A listing that began before this moment does not know the new file.
         node.changed_at = max(node.changed_at, trio.current_time())
-        file.upload = None
+        file.upload, file.accepted = None, False
         if not file.dirty:
             file.sealed = False  # its row is about to go; whoever has it open may write to it again
             node.local_size = None

@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +307,13 @@ async def open_world(
     dir_timeout: float = 60.0,
     maximum_file_size: int | None = None,
     timeout: float = TIMEOUT,
+    is_killed: Callable[[int], bool] = lambda pid: False,
+    pending_signal: Callable[[int], bool] = lambda pid: False,
 ) -> AsyncIterator[World]:
-    """A mount over ``directory``, on ``sandbox`` or a new empty one. It ends without waiting for anything."""
+    """A mount over ``directory``, on ``sandbox`` or a new empty one. It ends without waiting for anything.
+
+    ``is_killed``, ``pending_signal``: what ``openers.py`` tells of processes.
+    """
     async with contextlib.AsyncExitStack() as stack:
         if sandbox is None:
             sandbox = await stack.enter_async_context(figshare(maximum_file_size=maximum_file_size))
@@ -338,6 +343,8 @@ async def open_world(
                 grace=grace,
                 op_timeout=30.0,
                 still_open=lambda pid, inode: inode in still_open,
+                is_killed=is_killed,
+                pending_signal=pending_signal,
                 now_ns=lambda: next(ticks),
             )
             parts.resumer.start()

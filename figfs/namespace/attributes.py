@@ -50,8 +50,8 @@ class Attributes:
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
         """All changes in the block are one; no await inside. Blocks nest.
 
-        ``durable``: of the outermost block: it is on the disk when that ends. Else a power cut may cost it, the
-        death of the process never.
+        ``durable``, of the outermost block: it is on the disk when that ends. Else a power cut may cost it,
+        the death of the process never.
         """
         if self._in_transaction:
             yield

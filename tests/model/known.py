@@ -1,5 +1,5 @@
-"""Bugs that the model has found and that are not mended yet, each with an xfail in ``test_regressions.py``: the
-random run leaves out the operations that lead to them. None now.
+"""Bugs that the model has found and that are not mended yet, each with an xfail in ``test_regressions.py``:
+the random run leaves out the operations that lead to them. None now.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from reference import LOCAL, File, Reference
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
-from figfs.namespace.nodes import FileNode
+from figfs.namespace.nodes import Container, FileNode
 from figfs.sandbox.state import Sandbox
 
 ARTICLES = ("aaa", "bbb")
@@ -62,6 +62,7 @@ class Open:
     file: File
     program: int
     writable: bool
+    wrote: bool = False
 
 
 class ModelWire(inprocess.Wire):
@@ -115,6 +116,7 @@ class Mount:
         self.restarting = False  #: the session is over, another one follows
         self.sessions = 0
         self.abandoned: set[str] = set()  #: spool files of what was open when the machine crashed
+        self.killed: set[int] = set()  #: programs
         self._busy = 0
         self._rules: list[dict[str, Any]] = []
         self._trouble_until = -math.inf
@@ -176,7 +178,8 @@ class Mount:
                 file.opened -= 1
                 file.closed_at = trio.current_time()
         # The close of who has written nothing promises nothing of what others have.
-        if not other and not scope.cancelled_caught and (wrote or not file.data):
+        crashed = isinstance(world.wire, ModelWire) and world.wire.dead
+        if not crashed and not other and not scope.cancelled_caught and (wrote or not file.data):
             file.is_kept(version, last=last)
 
     async def close(self, handle: Open, patience: float = 1e3) -> None:
@@ -210,15 +213,33 @@ class Mount:
             at = next((n for n, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), "the end")
             raise Difference(f"{path}: {len(found)} bytes, {len(expected)} expected; they differ at {at}")
 
-    async def listing(self, directory: str) -> list[str]:
-        """Names of the files."""
+    async def listing(self, directory: str, kind: type = FileNode) -> list[str]:
+        """Names of the files, or of the folders."""
         node = await self.world.node(self.path(directory))
         number = await self.world.fs.opendir(node.inode)
         try:
             found = self.world.fs.readdir(number, 0)
-            return sorted(entry.name for entry in found if isinstance(entry.node, FileNode))
+            return sorted(entry.name for entry in found if isinstance(entry.node, kind))
         finally:
             self.world.fs.releasedir(number)
+
+    async def folders(self) -> list[str]:
+        """All of them."""
+        found, todo = [], list(ARTICLES)
+        while todo:
+            directory = todo.pop()
+            inside = [f"{directory}/{name}" for name in await self.listing(directory, Container)]
+            found += inside
+            todo += inside
+        return found
+
+    async def compare_attributes(self, path: str) -> None:
+        file, node = self.reference.files[path], await self.world.node(self.path(path))
+        shown = self.world.fs.attributes(node)
+        if file.mode is not None and shown.mode & 0o777 != file.mode:
+            raise Difference(f"{path} has the mode {shown.mode:o}, {file.mode:o} was set")
+        if file.mtime_ns is not None and shown.mtime_ns != file.mtime_ns:
+            raise Difference(f"{path} has the time {shown.mtime_ns}, {file.mtime_ns} was set")
 
     # -- trouble ------------------------------------------------------------
 
@@ -286,11 +307,15 @@ class Mount:
         for row in self.rows():
             if row["status"] != "available":
                 raise Difference(f"{row['name']} is {row['status']}")
-        for directory in {path.rpartition("/")[0] for path in self.reference.files} | set(ARTICLES):
-            await self.world.refreshed(self.path(directory))
+        for article in ARTICLES:
+            await self.world.refreshed(self.path(article))
+        if set(await self.folders()) != self.reference.folders:
+            raise Difference(f"folders {await self.folders()}, expected {self.reference.folders}")
+        for directory in (*ARTICLES, *self.reference.folders):
             await self.compare_listing(directory)
         for path, file in self.reference.files.items():
             self.compare(path, await self.read_path(path), file.data)
+            await self.compare_attributes(path)
         kept = sum(is_local(path) or not file.data for path, file in self.reference.files.items())
         left = len(self.spooled() - self.abandoned)
         if left > kept:
@@ -374,19 +399,30 @@ class Mount:
         if self.in_trouble:
             await trio.sleep(AFTERMATH)
         found = {}
-        for directory in ARTICLES:
+        folders = set(await self.folders())
+        for directory in (*ARTICLES, *sorted(folders)):
             for name in await self.listing(directory):
                 path = f"{directory}/{name}"
                 found[path] = await self.read_path(path)
-        trouble = self.reference.explain(found)
+        trouble = self.reference.explain(found) or self.reference.explain_folders(folders)
         if trouble is not None:
             raise Difference(f"after a restart: {trouble}")
-        self.reference.become(found)
+        self.reference.become(found, folders)
+        for path in self.reference.files:
+            await self.compare_attributes(path)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
         """One mount, from its start to its end."""
-        opening = inprocess.open_world(self.directory, sandbox=self.sandbox, grace=GRACE, timeout=1e9)
+        opening = inprocess.open_world(
+            self.directory,
+            sandbox=self.sandbox,
+            grace=GRACE,
+            timeout=1e9,
+            is_killed=lambda pid: pid in self.killed,
+            pending_signal=lambda pid: pid in self.killed,
+        )
+        self.killed.clear()
         with mock.patch.object(inprocess, "Wire", ModelWire):
             async with opening as self.world, trio.open_nursery() as self.programs:
                 yield

@@ -14,8 +14,11 @@ from inprocess import TRUNCATE
 from onemount import ARTICLES, Mount, Operation
 from reference import FINAL, HELD, LOCAL
 
+from figfs.posix import Change
+
 NAMES = ("a", "b.csv", "c", *FINAL, *HELD, *LOCAL)
-DIRECTORIES = ARTICLES
+FOLDERS = ("aaa/dir", "aaa/dir/sub", "aaa/sub", "bbb/dir")
+DIRECTORIES = (*ARTICLES, *FOLDERS)
 LENGTH = 40  #: of a list, before it is shrunk
 
 
@@ -28,14 +31,18 @@ class Create:
 
     async def run(self, mount: Mount) -> None:
         path = self.path
-        directory = await mount.world.node(mount.path(path.rpartition("/")[0]))
-        name = path.rpartition("/")[2].encode()
+        parent, _, name = path.rpartition("/")
 
         async def create() -> int:
-            return mount.world.fs.create(directory.inode, name, 0o644, self.program)[1]
+            directory = await mount.world.node(mount.path(parent))
+            return mount.world.fs.create(directory.inode, name.encode(), 0o644, self.program)[1]
 
-        exists = path in mount.reference.files
-        number = await mount.expect(errno.EEXIST if exists else None, create)
+        expected = None
+        if not mount.reference.folder(parent):
+            expected = errno.ENOENT
+        elif path in mount.reference.files:
+            expected = errno.EEXIST
+        number = await mount.expect(expected, create)
         if number is not None:
             mount.opened(number, mount.reference.create(path), self.program, writable=True)
 
@@ -56,9 +63,10 @@ class OpenFile:
             return
         truncate = self.write and self.truncate
         number, _ = mount.world.fs.open(node.inode, TRUNCATE if truncate else int(self.write), self.program)
+        wrote = truncate and bool(file.data)
         if truncate:
             file.truncate(0)
-        mount.opened(number, file, self.program, writable=self.write)
+        mount.opened(number, file, self.program, writable=self.write).wrote = wrote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +79,7 @@ class Write:
         handle = mount.handle(self.handle, writable=True)
         if handle is not None:
             data = mount.reference.fresh(self.size)
+            handle.wrote = True
             await mount.world.files.write(handle.number, self.offset, data)
             handle.file.write(self.offset, data)
 
@@ -83,6 +92,7 @@ class Append:
     async def run(self, mount: Mount) -> None:
         handle = mount.handle(self.handle, writable=True)
         if handle is not None:
+            handle.wrote = True
             data, offset = mount.reference.fresh(self.size), len(handle.file.data)
             await mount.world.files.write(handle.number, offset, data)
             handle.file.write(offset, data)
@@ -100,7 +110,10 @@ class Truncate:
         if handle is not None:
             node = mount.world.files._handles[handle.number].file.node
             await mount.world.files.truncate(node, self.size, handle.number)
-            handle.file.truncate(self.size)
+            file = handle.file
+            changed = self.size != len(file.data) or (file.touched and file.version > 0)
+            handle.wrote = handle.wrote or changed
+            file.truncate(self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +131,8 @@ class TruncatePath:
             file.truncate(self.size)
             if not file.opened:
                 file.may_be_kept()
+                file.closed = file.data
+            file.anonymous = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +198,8 @@ class Save:
     patience: float
 
     async def run(self, mount: Mount) -> None:
+        if not mount.reference.folder(self.path.rpartition("/")[0]):
+            return
         if self.path in mount.reference.files:
             await OpenFile(self.path, 9, True, True).run(mount)
         else:
@@ -211,7 +228,7 @@ class Rename:
     async def run(self, mount: Mount) -> None:
         files = mount.reference.files
         expected = None
-        if self.old not in files:
+        if self.old not in files or not mount.reference.folder(self.new.rpartition("/")[0]):
             expected = errno.ENOENT
         elif self.old != self.new and self.new in files and self.flags:
             expected = errno.EEXIST
@@ -228,7 +245,106 @@ class List:
     directory: str
 
     async def run(self, mount: Mount) -> None:
-        await mount.compare_listing(self.directory)
+        if mount.reference.folder(self.directory):
+            await mount.compare_listing(self.directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mkdir:
+    path: str
+
+    async def run(self, mount: Mount) -> None:
+        reference, expected = mount.reference, None
+        if not reference.folder(self.path.rpartition("/")[0]):
+            expected = errno.ENOENT
+        elif self.path in reference.folders:
+            expected = errno.EEXIST
+        await mount.expect(expected, lambda: mount.world.mkdir(mount.path(self.path)))
+        if expected is None:
+            reference.folders.add(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rmdir:
+    path: str
+
+    async def run(self, mount: Mount) -> None:
+        reference, expected = mount.reference, None
+        if self.path not in reference.folders:
+            expected = errno.ENOENT
+        elif reference.inside(self.path):
+            expected = errno.ENOTEMPTY
+        await mount.expect(expected, lambda: mount.world.rmdir(mount.path(self.path)))
+        if expected is None:
+            reference.folders.remove(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class RenameFolder:
+    old: str
+    new: str
+
+    async def run(self, mount: Mount) -> None:
+        reference, expected = mount.reference, None
+        if self.old not in reference.folders or not reference.folder(self.new.rpartition("/")[0]):
+            expected = errno.ENOENT
+        elif self.new != self.old and self.new in reference.folders and reference.inside(self.new):
+            expected = errno.ENOTEMPTY
+        elif self.new.startswith(self.old + "/"):
+            expected = errno.EINVAL
+        await mount.expect(expected, lambda: mount.world.rename(mount.path(self.old), mount.path(self.new)))
+        if expected is None and self.old != self.new:
+            reference.rename_folder(self.old, self.new)
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAttributes:
+    """``chmod`` and ``utimensat`` of the n-th file."""
+
+    number: int
+    mode: int | None
+    seconds: int | None
+
+    async def run(self, mount: Mount) -> None:
+        file = mount.reference.nth(self.number)
+        if file is None or file.path is None:
+            return
+        node = await mount.world.file(mount.path(file.path))
+        mtime_ns = None if self.seconds is None else self.seconds * 1_000_000_000
+        await mount.world.fs.setattr(node.inode, Change(mode=self.mode, mtime_ns=mtime_ns), None)
+        file.mode = file.mode if self.mode is None else self.mode
+        file.mtime_ns = file.mtime_ns if mtime_ns is None else mtime_ns
+        await mount.compare_attributes(file.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """A program is killed: what it has not closed is half of something."""
+
+    program: int
+
+    async def run(self, mount: Mount) -> None:
+        mine = [handle for handle in mount.handles if handle.program == self.program]
+        files = {handle.file for handle in mine}
+        for handle in mount.handles:
+            file = handle.file
+            if file in files and (file.moved or file.anonymous or (handle not in mine and not handle.wrote)):
+                return  # whose bytes are whose, nobody knows
+        mount.killed.add(self.program)
+        for handle in mine:
+            mount.handles.remove(handle)
+            if handle.file in files:
+                await mount.world.files.flush(handle.number)
+        for handle in mine:
+            mount.world.files.release(handle.number)
+            handle.file.opened -= 1
+            handle.file.closed_at = trio.current_time()
+        for file in files:
+            wrote = any(handle.wrote for handle in mine if handle.file is file)
+            alive = any(handle.file is file for handle in mount.handles)
+            if not alive and (file.closed is None or (wrote and file.touched)):
+                mount.reference.give_up(file)
+        mount.killed.remove(self.program)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,7 +437,9 @@ class TroubleEnds:
         mount.trouble_ends()
 
 
-paths = st.builds(lambda d, n: f"{d}/{n}", st.sampled_from(DIRECTORIES), st.sampled_from(NAMES))
+directories = st.sampled_from((*ARTICLES * 4, *FOLDERS))
+folders = st.sampled_from(FOLDERS)
+paths = st.builds(lambda d, n: f"{d}/{n}", directories, st.sampled_from(NAMES))
 programs = st.integers(1, 2)
 handles = st.integers(0, 3)
 sizes = st.sampled_from([1, 10, 999, 1000, 1001, 2500])
@@ -345,6 +463,14 @@ operation: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Unlink, paths),
     st.builds(Rename, paths, paths, st.sampled_from([0, 0, 1])),
     st.builds(List, st.sampled_from(DIRECTORIES)),
+    st.builds(Mkdir, folders),
+    st.builds(Mkdir, folders),
+    st.builds(Rmdir, folders),
+    st.builds(RenameFolder, folders, folders),
+    st.builds(
+        SetAttributes, handles, st.sampled_from([None, 0o600, 0o755]), st.sampled_from([None, 1, 10**9])
+    ),
+    st.builds(Kill, programs),
     st.builds(Sleep, seconds),
     st.builds(Check),
     st.builds(

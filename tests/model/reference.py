@@ -27,13 +27,19 @@ class File:
     sure: bool = False  #: a close of it was accepted: it must survive
     maybe: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)
     past: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)  #: all that it was closed as
+    closed: bytes | None = None  #: the content that a close was answered for
+    over: File | None = None  #: renamed over it while it was being written
+    moved: bool = False  #: renamed since the last close that was accepted
+    anonymous: bool = False  #: cut while it was open, by nobody who has it open
+    mode: int | None = None  #: as set; None: not known
+    mtime_ns: int | None = None
     closed_in_trouble: bool = False
     closed_at: float = -math.inf  #: when the last handle was closed
     version: int = 0  #: counts changes
     opened: int = 0
 
     def change(self, data: bytes) -> None:
-        self.data, self.touched = data, True
+        self.data, self.touched, self.mtime_ns = data, True, None
         self.version += 1
 
     def write(self, offset: int, data: bytes) -> None:
@@ -61,8 +67,10 @@ class File:
         """A close that began at ``version`` was accepted; ``last``: of the last descriptor."""
         self.may_be_kept()
         self.sure = self.sure or self.counts(last=last)
+        if version == self.version:
+            self.touched = self.moved = self.anonymous = False
+            self.closed, self.over = self.data, None
         if version == self.version and self.path is not None:
-            self.touched = False
             self.maybe = {(self.path, self.data), (final_path(self.path), self.data)}
             if not self.data:  # Figshare has what it was before, until there is content
                 self.maybe |= self.past
@@ -73,6 +81,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.files: dict[str, File] = {}
+        self.folders: set[str] = set()
         self.ghosts: set[tuple[str, bytes]] = set()
         self._contents = 0
 
@@ -88,31 +97,66 @@ class Reference:
     def unlink(self, path: str) -> None:
         file = self.files.pop(path)
         file.path = None
-        self.ghosts |= file.maybe
+        if not file.data or path.endswith(LOCAL):  # what Figshare has, is there again
+            self.ghosts |= file.maybe
 
     def rename(self, old: str, new: str) -> None:
         file, victim = self.files.pop(old), self.files.pop(new, None)
         if victim is not None:
             victim.path = None
-            if file.sure:
-                self.ghosts |= victim.maybe
-            else:  # the old one stays until there is a new one
+            if not file.sure:  # the old one stays until there is a new one
                 file.maybe |= victim.maybe
                 file.sure = victim.sure
+                file.over = victim if victim.closed is not None else victim.over
             file.past |= victim.past
-        file.path = new
+        file.path, file.moved = new, True
         file.sure = file.sure and file.counts()
         self.files[new] = file
-        file.maybe |= {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
+        renamed = {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
+        file.maybe = renamed if file.data and not is_local(old) else file.maybe | renamed
 
     def names(self, directory: str) -> list[str]:
         return sorted(path.rpartition("/")[2] for path in self.files if path.rpartition("/")[0] == directory)
+
+    def nth(self, number: int) -> File | None:
+        """One of the files, if there are any."""
+        paths = sorted(self.files)
+        return self.files[paths[number % len(paths)]] if paths else None
+
+    def folder(self, path: str) -> bool:
+        """Whether there is such a directory."""
+        return "/" not in path or path in self.folders
+
+    def inside(self, path: str) -> list[str]:
+        """All files and folders below ``path``."""
+        return [each for each in (*self.files, *self.folders) if each.startswith(path + "/")]
+
+    def rename_folder(self, old: str, new: str) -> None:
+        """``new``, if there is one, is empty."""
+        self.folders = {moved(path, old, new) for path in self.folders} | {new}
+        for path in [path for path in self.files if path.startswith(old + "/")]:
+            self.rename(path, moved(path, old, new))
+
+    def give_up(self, file: File) -> None:
+        """What was written since the last close is worth nothing."""
+        file.mode = file.mtime_ns = None
+        if file.closed is not None:
+            file.data, file.touched = file.closed, False
+            file.version += 1
+            return
+        if file.path is not None:
+            del self.files[file.path]
+            if file.over is not None:
+                file.over.path = file.path
+                self.files[file.path] = file.over
+            file.path = None
 
     def settled(self) -> None:
         """Figshare has all of it, and nothing else."""
         self.ghosts.clear()
         for path, file in self.files.items():
             file.maybe, file.sure = {(path, file.data)}, file.counts()
+            file.closed, file.over, file.moved = file.data, None, False
             file.closed_in_trouble = False
             if file.data and not path.endswith(LOCAL):
                 file.past = {(path, file.data)}
@@ -133,11 +177,25 @@ class Reference:
                 return f"{path} is lost: it was closed as one of {describe(file.maybe)}"
         return None
 
-    def become(self, found: dict[str, bytes]) -> None:
+    def explain_folders(self, found: set[str]) -> str | None:
+        """The same of the folders: all that were made are there."""
+        lost, ghosts = self.folders - found, found - self.folders
+        if lost:
+            return f"folders are lost: {sorted(lost)}"
+        possible = {path for file in self.files.values() for path, _ in file.maybe}
+        for folder in ghosts:
+            if not any(path.startswith(folder + "/") for path in possible):
+                return f"the folder {folder} was not there"
+        return None
+
+    def become(self, found: dict[str, bytes], folders: set[str]) -> None:
         """Only what is in ``found`` is left."""
-        self.files = {}
+        before, self.files, self.folders = self.files, {}, set(folders)
         for path, data in found.items():
             file = self.files[path] = File(path, data)
+            same = before.get(path)
+            if same is not None and same.sure and not same.touched and same.data == data:
+                file.mode, file.mtime_ns = same.mode, same.mtime_ns
             file.is_kept(0, last=True)
 
 
@@ -145,6 +203,15 @@ def final_path(path: str) -> str:
     """Where a file under a temporary name will be, if that can be told."""
     directory, _, name = path.rpartition("/")
     return f"{directory}/{FINAL.get(name, name)}"
+
+
+def moved(path: str, old: str, new: str) -> str:
+    """``path`` after its folder ``old`` has become ``new``."""
+    return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
+
+
+def is_local(path: str) -> bool:
+    return path.endswith(LOCAL)
 
 
 def describe(places: set[tuple[str, bytes]]) -> str:

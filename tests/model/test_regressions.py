@@ -13,6 +13,7 @@ from operations import (
     OpenFile,
     Rename,
     Save,
+    SetAttributes,
     Sleep,
     Unmount,
     Write,
@@ -59,3 +60,13 @@ def test_a_close_does_not_wait_until_an_older_upload_is_taken_back() -> None:
 def test_an_empty_file_outlives_a_crash_at_its_close() -> None:
     """What a close has accepted is there after a crash, empty files too."""
     run([Unmount(60.0), Create("aaa/a", 1), Save("aaa/b.csv", 1, FOREVER), Close(0, FOREVER), Crash(False)])
+
+
+def test_the_spool_file_of_a_temporary_name_goes_when_it_is_stored_after_a_restart() -> None:
+    """What is stored under its final name, and still called otherwise, has no bytes here any more."""
+    run([NetworkDown(), Save("aaa/.a.Xy12Zq", 1, FOREVER), Crash(False)])
+
+
+def test_times_set_after_the_close_outlive_a_crash_before_the_upload() -> None:
+    """``rsync -t`` sets times when the file is closed; it may take hours then until Figshare has it."""
+    run([NetworkDown(), Save("aaa/a", 1, 0.01), SetAttributes(0, 0o600, 1), Crash(False)])
