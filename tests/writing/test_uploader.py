@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from figfs.errors import Changed, Forbidden, QuotaExceeded, VerificationFailed
 from figfs.figshare.records import Id
 from figfs.writing.journal import Upload
-from figfs.writing.uploader import Uploader
+from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
 
 CONTENT = bytes(range(256)) * 14  # four parts of 1000 bytes
 INITIATE = r"/articles/\d+/files$"
@@ -347,7 +347,8 @@ async def test_no_part_is_begun_when_all_fail(tmp_path: Path, clock: MockClock) 
         w.faults(rule)
         with trio.move_on_after(3):
             await w.uploader.store(upload, ignore)
-        assert 3 <= w.wire.count("PUT", "/upload/") <= 2 * 7  # four at once, three failures in a row; twice
+        # As many as go at once, and three failures in a row; twice.
+        assert 3 <= w.wire.count("PUT", "/upload/") <= 2 * (PARTS_AT_ONCE + 3)
         w.faults()
         await w.uploader.store(upload, ignore)
         assert w.content(upload.article_id, "f") == CONTENT * 30
@@ -365,11 +366,11 @@ async def test_parts_of_a_large_file_leave_room_for_a_small_one(tmp_path: Path, 
             while w.wire.count("GET", "/upload/") < 2:  # noqa: ASYNC110 (there is no event for that)
                 await trio.sleep(0.1)
             await trio.sleep(1)
-            assert w.wire.count("PUT", "/upload/") == 4
+            assert w.wire.count("PUT", "/upload/") == PARTS_AT_ONCE
             gate.open()
         puts = [line.rpartition("/")[0] for line in w.wire.asked if line.startswith("PUT")]
         (turn,) = [n for n, token in enumerate(puts) if puts.count(token) == 1]
-        assert turn <= 12
+        assert turn <= 3 * PARTS_AT_ONCE
 
 
 async def test_an_aborted_upload_starts_anew(tmp_path: Path, clock: MockClock) -> None:
