@@ -1,0 +1,43 @@
+"""Notes of own projects."""
+
+from __future__ import annotations
+
+from figfs.figshare import items
+from figfs.figshare.client import Client, nothing, segment
+from figfs.figshare.metadata import own_path
+from figfs.figshare.paging import list_all
+from figfs.figshare.records import Id, Item
+
+
+class Note(Item, frozen=True, kw_only=True):
+    """``text`` comes with a single note only; lists have its beginning, the ``abstract``."""
+
+    abstract: str = ""
+    text: str = ""
+
+
+async def list_notes(client: Client, project_id: Id) -> list[Note]:
+    return await list_all(client, _path(project_id), Note)
+
+
+async def get(client: Client, project_id: Id, note_id: Id) -> Note:
+    path = _path(project_id, note_id)
+    return await client.call("GET", path, read=lambda answer: Note.from_json(answer.json()))
+
+
+async def create(client: Client, project_id: Id, text: str) -> Id:
+    """A new note, of three characters or more; see ``items.create`` for a lost answer."""
+    return await items.create(client, _path(project_id), {"text": text})
+
+
+async def update(client: Client, project_id: Id, note_id: Id, text: str) -> None:
+    await client.call("PUT", _path(project_id, note_id), body={"text": text}, read=nothing)
+
+
+async def delete(client: Client, project_id: Id, note_id: Id) -> None:
+    await items.delete(client, _path(project_id, note_id))
+
+
+def _path(project_id: Id, note_id: Id | None = None) -> str:
+    path = f"{own_path('project', project_id)}/notes"
+    return path if note_id is None else f"{path}/{segment(note_id)}"
