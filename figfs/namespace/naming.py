@@ -178,6 +178,11 @@ def check_name(raw: bytes) -> str:
     return name
 
 
+def plain_text(text: str) -> str:
+    """``text`` with tags and entities of HTML reduced to what they show; line ends and spaces stay."""
+    return _reduce(text)
+
+
 def _reduce(text: str) -> str:
     """Tags and entities of HTML reduced to text, in one pass: what an entity stands for is not read again."""
     return _MARKUP.sub(_text_of, text) if "<" in text or "&" in text else text

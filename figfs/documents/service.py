@@ -1,0 +1,343 @@
+"""The documents of ``.figshare/``, asked for and changed on Figshare: implements ``entries.Documents``.
+
+Each document is made when it is read. What several of them are made of (an item's metadata and files) is
+kept for ``KEPT`` seconds, so that ``cat .figshare/*`` asks for it once; ``metadata.json`` itself, and what it
+is compared with when it is written, is always asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import cachetools
+import trio
+
+from figfs.documents import checksums, citations, editing, names, ro_crate
+from figfs.documents.checksums import ShownFile
+from figfs.documents.entries import Entry, Item
+from figfs.documents.texts import to_json
+from figfs.documents.works import Work, work_of
+from figfs.errors import Changed, Forbidden, NotFound
+from figfs.figshare import files, links, metadata, notes, oai, projects, stats
+from figfs.figshare.client import Client
+from figfs.figshare.links import PrivateLink
+from figfs.figshare.records import ArticleDetails, File, Id
+from figfs.namespace.sources import FILES_IN_DETAILS, LINK_SCHEMES, is_finished
+from figfs.terminal import visible
+
+KEPT = 10.0  #: seconds
+_MOST_KEPT = 64  #: items of which something is kept
+
+METADATA = "metadata.json"
+MD5SUMS = "md5sums"
+STATS = "stats.json"
+ALL_LINKS = "links.json"
+COLLABORATORS = "collaborators.json"
+LINKS, NOTES, VERSIONS = "links", "notes", "versions"  # directories
+
+_CITATIONS: dict[str, Callable[[Work], str]] = {
+    "citation.txt": citations.text,
+    "citation.bib": citations.bibtex,
+    "citation.ris": citations.ris,
+    "citation.cff": citations.cff,
+}
+_OAI = {f"{prefix}.xml": prefix for prefix in oai.FORMATS}
+
+#: Of the root; those of the account only with a token.
+_ACCOUNT = ("account.json", "quota.json")
+_EVERYBODYS = ("licenses.json", "categories.json", "status.json")
+_QUOTA = ("quota", "used_quota", "used_quota_private", "used_quota_public", "maximum_file_size")
+
+#: The files of an article as its directory shows them; None where the directory has not been listed.
+Shown = Callable[[Item], Awaitable[Sequence[ShownFile] | None]]
+
+
+async def _not_known(item: Item) -> Sequence[ShownFile] | None:
+    return None
+
+
+class FigshareDocuments:
+    """The content of every ``.figshare`` of one mount.
+
+    ``status``: what ``status.json`` says, as JSON. ``shown``: the names of files in the mount, where it knows
+    them; else they are what a directory that shows Figshare's list would give them. ``on_changed`` is called
+    when the metadata of an item was changed here: its name may be another one now.
+    """
+
+    def __init__(
+        self, *, client: Client, status: Callable[[], Awaitable[object]], shown: Shown = _not_known
+    ) -> None:
+        self._client = client
+        self._status = status
+        self._shown = shown
+        self.on_changed: Callable[[Item], None] = lambda item: None
+        self._metadata: cachetools.TTLCache[Item, dict[str, Any]] = cachetools.TTLCache(
+            _MOST_KEPT, KEPT, timer=trio.current_time
+        )
+        self._files: cachetools.TTLCache[Item, list[ShownFile]] = cachetools.TTLCache(
+            _MOST_KEPT, KEPT, timer=trio.current_time
+        )
+
+    # -- what is there -------------------------------------------------------------
+
+    async def entries(self, item: Item, directory: str) -> list[Entry]:
+        if directory == "":
+            return await self._own_entries(item)
+        if directory == VERSIONS and item.kind == "article":
+            numbers = await metadata.list_versions(self._client, item.id)
+            return [
+                Entry(f"{number}", "link", target=f"public/articles/{item.id}.v{number}")
+                for number in numbers
+            ]
+        if directory == NOTES and self._has_notes(item):
+            return [
+                Entry(names.note_name(note.id, note.abstract), "file", writable=True, removable=True)
+                for note in await notes.list_notes(self._client, item.id)
+            ]
+        if directory == LINKS and self._has_links(item):
+            return [
+                Entry(names.link_name(link.id), "file", writable=True, removable=True)
+                for link in await links.list_links(self._client, item.kind, item.id)
+            ]
+        raise _missing(directory)
+
+    async def _own_entries(self, item: Item) -> list[Entry]:
+        if item.kind == "root":
+            known = _EVERYBODYS if self._client.token is None else _ACCOUNT + _EVERYBODYS
+            return [Entry(name, "file") for name in known]
+        found = [Entry(METADATA, "file", writable=not item.public)]
+        found += [Entry(name, "file") for name in _CITATIONS]
+        if item.kind == "article":
+            found += [Entry(name, "file") for name in (MD5SUMS, ro_crate.NAME)]
+            found.append(Entry(VERSIONS, "directory"))
+        if _is_public(item, await self._known(item)):
+            found.append(Entry(STATS, "file"))
+            if item.kind == "article":
+                found += [Entry(name, "file") for name in _OAI]
+        if self._has_links(item):
+            found += [Entry(ALL_LINKS, "file"), Entry(LINKS, "directory", writable=True)]
+        if self._has_notes(item):
+            found += [Entry(COLLABORATORS, "file"), Entry(NOTES, "directory", writable=True)]
+        return found
+
+    @staticmethod
+    def _has_links(item: Item) -> bool:
+        return item.kind in ("article", "collection") and not item.public
+
+    @staticmethod
+    def _has_notes(item: Item) -> bool:
+        return item.kind == "project" and not item.public
+
+    # -- reading -------------------------------------------------------------------
+
+    async def read(self, item: Item, path: str) -> bytes:
+        directory, _, name = path.rpartition("/")
+        if directory == NOTES and self._has_notes(item):
+            note = await notes.get(self._client, item.id, names.id_of_note(name))
+            return names.note_document(note.text)
+        if directory == LINKS and self._has_links(item):
+            return to_json(_plain(await self._link(item, name)))
+        if directory:
+            raise _missing(path)
+        if item.kind == "root":
+            return await self._read_of_root(name)
+        if name == METADATA:
+            return to_json(await self._ask(item))
+        if name in _CITATIONS:
+            return _CITATIONS[name](await self._work(item)).encode()
+        if name == COLLABORATORS and self._has_notes(item):
+            return to_json(await metadata.list_collaborators(self._client, item.id))
+        if name == ALL_LINKS and self._has_links(item):
+            found = await links.list_links(self._client, item.kind, item.id)
+            return to_json([_plain(link) for link in found])
+        if name == STATS:
+            if not _is_public(item, await self._known(item)):
+                raise _missing(path)
+            return to_json(await stats.get_totals(self._client, item.kind, item.id))
+        if item.kind == "article":
+            return await self._read_of_article(item, name)
+        raise _missing(path)
+
+    async def _read_of_article(self, item: Item, name: str) -> bytes:
+        if name == MD5SUMS:
+            return checksums.md5sums(await self._shown_files(item)).encode()
+        if name == ro_crate.NAME:
+            return ro_crate.render(await self._work(item), await self._shown_files(item))
+        if name in _OAI:
+            return await oai.get_record(self._client, item.id, _OAI[name])
+        raise _missing(name)
+
+    async def _read_of_root(self, name: str) -> bytes:
+        if name == "licenses.json":
+            return to_json(await metadata.list_licenses(self._client))
+        if name == "categories.json":
+            return to_json(await metadata.list_categories(self._client))
+        if name == "status.json":
+            return to_json(await self._status())
+        if name in _ACCOUNT and self._client.token is not None:
+            account = await metadata.get_account(self._client)
+            return to_json(account if name == "account.json" else {key: account.get(key) for key in _QUOTA})
+        raise _missing(name)
+
+    async def _ask(self, item: Item) -> dict[str, Any]:
+        """The item's metadata as it is now."""
+        if item.public:
+            found = await metadata.get_public(self._client, item.kind, item.id, version=item.version)
+        else:
+            found = await metadata.get_own(self._client, item.kind, item.id, project_id=item.project_id)
+        self._metadata[item] = found
+        return found
+
+    async def _known(self, item: Item) -> dict[str, Any]:
+        """The item's metadata, as it was a moment ago."""
+        known = self._metadata.get(item)
+        return await self._ask(item) if known is None else known
+
+    async def _work(self, item: Item) -> Work:
+        return work_of(item.kind, await self._known(item))
+
+    async def _shown_files(self, item: Item) -> Sequence[ShownFile]:
+        shown = await self._shown(item)
+        if shown is not None:
+            return shown
+        found = self._files.get(item)
+        if found is None:
+            details = ArticleDetails.from_json(await self._known(item) | {"id": item.id})
+            listed = list(details.files)
+            if details.files_sent != len(listed) or len(listed) >= FILES_IN_DETAILS:
+                listed = await self._list_files(item)
+            finished = [file for file in listed if _is_shown(file)]
+            found = checksums.shown_files(finished, details.folder_structure)
+            self._files[item] = found
+        return found
+
+    async def _list_files(self, item: Item) -> list[File]:
+        if item.public:
+            return await metadata.list_public_files(self._client, item.id, version=item.version)
+        try:
+            return await files.list_files(self._client, item.id)
+        except (Forbidden, NotFound):
+            if item.project_id is None:
+                raise
+            return await projects.list_files(self._client, item.project_id, item.id)
+
+    async def _link(self, item: Item, name: str) -> PrivateLink:
+        for link in await links.list_links(self._client, item.kind, item.id):
+            if names.link_name(link.id) == name:
+                return link
+        raise _missing(name)
+
+    # -- changing ------------------------------------------------------------------
+
+    async def write(self, item: Item, path: str, content: bytes, base: bytes | None) -> None:
+        directory, _, name = path.rpartition("/")
+        if directory == NOTES and self._has_notes(item):
+            await self._write_note(item, names.id_of_note(name), content, base)
+        elif directory == LINKS and self._has_links(item):
+            link = await self._link(item, name)
+            date = names.expiry(content)
+            if date and date != link.expires_date:
+                await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
+        elif path == METADATA and item.kind in metadata.KINDS and not item.public:
+            await self._write_metadata(item, content, base)
+        else:
+            raise _not_to_be_changed(item, path)
+
+    async def _write_metadata(self, item: Item, content: bytes, base: bytes | None) -> None:
+        """Between the look at what is there and the change somebody else may change it as well: Figshare has
+        no conditional requests for that.
+        """
+        new = editing.parse(content)
+        current = editing.parse(to_json(await self._ask(item)))
+        before = None if base is None else editing.parse(base)
+        editing.refuse_stale(item.kind, new, before, current)
+        known = current if before is None else before
+        sent = editing.changes(item.kind, new, known)
+        if not sent:
+            return
+        choices = await self._choices(sent)
+        if choices is not None:
+            sent = editing.changes(item.kind, new, known, choices)
+        try:
+            await metadata.update(self._client, item.kind, item.id, sent)
+        finally:
+            self._metadata.pop(item, None)
+        self.on_changed(item)
+
+    async def _choices(self, sent: dict[str, object]) -> editing.Choices | None:
+        """What the account may choose from, as far as it is needed. None: nothing is."""
+        licenses, categories = editing.asks_for(sent)
+        if not (licenses or categories):
+            return None
+        return editing.Choices(
+            _numbers(await metadata.list_licenses(self._client), "value") if licenses else None,
+            _numbers(await metadata.list_categories(self._client), "id") if categories else None,
+        )
+
+    async def _write_note(self, item: Item, note_id: Id, content: bytes, base: bytes | None) -> None:
+        text = names.note_text(content)
+        current = names.note_document((await notes.get(self._client, item.id, note_id)).text)
+        if base is not None and base != current:
+            raise Changed("the note was changed on Figshare since it was read: read it again")
+        if names.note_document(text) != current:
+            await notes.update(self._client, item.id, note_id, text)
+
+    async def create(self, item: Item, path: str, content: bytes) -> None:
+        directory, _, _ = path.rpartition("/")
+        if directory == NOTES and self._has_notes(item):
+            await notes.create(self._client, item.id, names.note_text(content))
+        elif directory == LINKS and self._has_links(item):
+            date = names.expiry(content)
+            await links.create(self._client, item.kind, item.id, expires_date=date)
+        else:
+            raise _not_to_be_changed(item, path)
+
+    async def remove(self, item: Item, path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        if directory == NOTES and self._has_notes(item):
+            await notes.delete(self._client, item.id, names.id_of_note(name))
+        elif directory == LINKS and self._has_links(item):
+            await links.delete(self._client, item.kind, item.id, (await self._link(item, name)).id)
+        else:
+            raise _not_to_be_changed(item, path)
+
+
+def _is_public(item: Item, raw: dict[str, Any]) -> bool:
+    return item.public or any(raw.get(name) for name in ("is_public", "public", "published_date"))
+
+
+def _is_shown(file: File) -> bool:
+    """Whether the article's directory shows the file."""
+    return file.download_url.lower().startswith(LINK_SCHEMES) if file.is_link_only else is_finished(file)
+
+
+def _plain(link: PrivateLink) -> dict[str, object]:
+    return {
+        "id": link.id,
+        "is_active": link.is_active,
+        "expires_date": link.expires_date,
+        "html_location": link.html_location,
+    }
+
+
+def _numbers(entries: list[Any], key: str) -> set[int]:
+    """The ids in a list; without those of headings, which cannot be chosen."""
+    return {
+        number
+        for entry in entries
+        if isinstance(entry, dict) and entry.get("is_selectable") is not False
+        for number in [entry.get(key)]
+        if isinstance(number, int)
+    }
+
+
+def _missing(path: str) -> OSError:
+    return OSError(errno.ENOENT, f"no document {visible(path, 100)}")
+
+
+def _not_to_be_changed(item: Item, path: str) -> OSError:
+    if item.public:
+        return OSError(errno.EROFS, "public items are read-only")
+    return OSError(errno.EPERM, f"{visible(path, 100)} is made by figfs, and cannot be changed")

@@ -1,0 +1,248 @@
+"""A ``metadata.json`` written back: what is sent of it, and why not."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hostile import records, texts, values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from figfs.documents import editing, names
+from figfs.documents.texts import to_json
+from figfs.errors import Changed, FigfsError, Invalid
+
+ITEM: dict[str, Any] = {
+    "id": 7,
+    "title": "Frogs",
+    "description": "<p>x</p>",
+    "tags": ["a"],
+    "keywords": ["a"],
+    "categories": [{"id": 5, "title": "Zoology", "source_id": "31"}],
+    "license": {"value": 1, "name": "CC BY 4.0", "url": "https://example.org/by"},
+    "authors": [{"id": 9, "full_name": "Ada Sandbox", "first_name": "Ada", "last_name": "Sandbox"}],
+    "defined_type": 3,
+    "defined_type_name": "dataset",
+    "funding_list": [],
+    "references": [],
+    "related_materials": [],
+    "custom_fields": [{"name": "Depth", "value": "12", "field_type": "text"}],
+    "timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": "2024-01-01"},
+    "doi": "",
+    "resource_doi": None,
+    "size": 12,
+    "modified_date": "2024-05-20T14:45:00Z",
+}
+
+
+def _sent(kind: str = "article", choices: editing.Choices | None = None, **fields: Any) -> dict[str, object]:
+    return editing.changes(kind, ITEM | fields, ITEM, choices)
+
+
+def test_nothing_changed_is_nothing_to_send() -> None:
+    assert editing.changes("article", copy.deepcopy(ITEM), ITEM) == {}
+    assert editing.changes("article", {}, ITEM) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"title": "More frogs"}, {"title": "More frogs"}),
+        ({"keywords": ["a", "b"]}, {"tags": ["a", "b"]}),
+        ({"keywords": ["b"], "tags": ["b"]}, {"tags": ["b"]}),
+        ({"tags": None}, {"tags": []}),
+        ({"description": None}, {"description": ""}),
+        ({"license": 2}, {"license": 2}),
+        ({"license": {"value": 2, "name": "CC0"}}, {"license": 2}),
+        ({"categories": [{"id": 6}, 5]}, {"categories": [6, 5]}),
+        ({"authors": [{"name": "Jo Doe"}, {"id": 9}]}, {"authors": [{"name": "Jo Doe"}, {"id": 9}]}),
+        ({"authors": [ITEM["authors"][0], {"full_name": "X"}]}, {"authors": [{"id": 9}, {"name": "X"}]}),
+        ({"defined_type": "software"}, {"defined_type": "software"}),
+        ({"defined_type_name": "software"}, {"defined_type": "software"}),
+        ({"funding_list": ["A grant"]}, {"funding_list": [{"title": "A grant"}]}),
+        ({"references": ["https://example.org/a"]}, {"references": ["https://example.org/a"]}),
+        (
+            {"related_materials": [{"identifier": "10.1/x", "relation": "Cites", "link": "", "id": 3}]},
+            {"related_materials": [{"identifier": "10.1/x", "relation": "Cites", "id": 3}]},
+        ),
+        ({"custom_fields": {"Depth": "13"}}, {"custom_fields_list": [{"name": "Depth", "value": "13"}]}),
+        (
+            {"timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": "2024-02-02"}},
+            {"timeline": {"firstOnline": "2024-02-02"}},
+        ),
+        ({"resource_doi": "10.1/y", "doi": "10.2/z"}, {"resource_doi": "10.1/y", "doi": "10.2/z"}),
+        ({"is_metadata_record": True}, {"is_metadata_record": True}),
+    ],
+)
+def test_what_is_sent(fields: dict[str, Any], sent: dict[str, object]) -> None:
+    """Only what changed, in the shape in which Figshare takes it."""
+    assert _sent(**fields) == sent
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"title": "ab"}, ["title", "2 characters", "3 to 1,000"]),
+        ({"title": "  a  "}, ["title", "3 to 1,000"]),
+        ({"title": "x" * 1001}, ["title", "1,001"]),
+        ({"title": 7}, ["title", "text"]),
+        ({"title": "\ud800 half"}, ["title", "half a character"]),
+        ({"description": "x" * 20_001}, ["description", "20,000"]),
+        ({"tags": "a, b"}, ["tags", "list"]),
+        ({"tags": ["b"], "keywords": ["c"]}, ["keywords", "same meaning"]),
+        ({"tags": [""]}, ["tags", "empty"]),
+        ({"size": 13}, ["size", "cannot be changed", "title", "keywords"]),
+        ({"colour": "red"}, ["colour", "no such field", "description"]),
+        ({"a\x1b[31m": 1}, ["a␛[31m"]),
+        ({"license": "CC0"}, ["license", "number"]),
+        ({"license": {"value": 99}}, ["license", "99 is no licence", "licenses.json"]),
+        ({"categories": [5, 77]}, ["categories", "77 is no category", "categories.json"]),
+        ({"categories": ["Zoology"]}, ["categories", "number"]),
+        ({"authors": [{"id": 9, "first_name": "Eve"}]}, ["authors", "author 9 cannot be changed"]),
+        ({"authors": [{"first_name": "Eve"}]}, ["authors", "needs"]),
+        ({"authors": ["Eve"]}, ["authors", "object"]),
+        ({"defined_type": 9}, ["defined_type", "word"]),
+        ({"references": ["see the paper"]}, ["references", "no http"]),
+        ({"related_materials": [{"title": "x"}]}, ["related_materials", "identifier"]),
+        ({"timeline": {"posted": "2025-01-01"}}, ["timeline", "posted", "firstOnline"]),
+        ({"timeline": {"firstOnline": "soon"}}, ["timeline", "date"]),
+        ({"is_metadata_record": "yes"}, ["is_metadata_record", "true or false"]),
+        ({"group_id": True}, ["group_id", "number"]),
+    ],
+)
+def test_what_is_refused(fields: dict[str, Any], words: list[str]) -> None:
+    """EINVAL; the reason names the field and what would do."""
+    with pytest.raises(Invalid) as caught:
+        _sent(choices=editing.Choices({1, 2}, {6}), **fields)
+    assert caught.value.errno == errno.EINVAL
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_what_was_there_may_stay() -> None:
+    """A category that the account's list does not have is no obstacle to adding another."""
+    assert _sent(choices=editing.Choices(set(), {6}), categories=[5, 6]) == {"categories": [5, 6]}
+
+
+def test_kinds_have_their_own_fields() -> None:
+    assert editing.changes("project", {"title": "New"}, {}) == {"title": "New"}
+    with pytest.raises(Invalid):
+        editing.changes("project", {"license": 2}, {})
+    with pytest.raises(Invalid):
+        editing.changes("collection", {"license": 2}, {})
+    funded = {"funding": [{"id": 3, "title": "Grant", "url": ""}]}
+    assert editing.changes("collection", funded, {"funding": []}) == {
+        "funding_list": [{"id": 3, "title": "Grant"}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"title": "x",\n "tags": [}', "line 2, column 11"),
+        (b"", "line 1, column 1"),
+        (b'{"a": 1}\n\xff', "line 2"),
+        (b"[]", "object"),
+        (b'{"a": NaN}', "NaN"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "too long"),
+    ],
+)
+def test_broken_json(content: bytes, where: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        editing.parse(content)
+    assert where in str(caught.value)
+
+
+def test_stale() -> None:
+    """What another has changed since is named; what changes by itself does not count."""
+    editing.refuse_stale("article", ITEM, ITEM, ITEM | {"size": 99, "modified_date": "2025-01-01T00:00:00Z"})
+    with pytest.raises(Changed, match="title") as caught:
+        editing.refuse_stale("article", ITEM, ITEM, ITEM | {"title": "Toads"})
+    assert caught.value.errno == errno.ESTALE
+    # A copy that was written over it tells by its date; a few fields by themselves are meant for what is now.
+    with pytest.raises(Changed):
+        editing.refuse_stale("article", ITEM, None, ITEM | {"modified_date": "2025-01-01T00:00:00Z"})
+    editing.refuse_stale("article", {"title": "Toads"}, None, ITEM)
+    editing.refuse_stale("article", ITEM, None, ITEM)
+
+
+def _refusal(act: Callable[[], object]) -> str:
+    """The reason for which it is refused, or ""; no other exception."""
+    try:
+        act()
+    except FigfsError as refused:
+        return str(refused)
+    return ""
+
+
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(editing.fields_of("article"), values)),
+    records,
+    st.sampled_from(("article", "project", "collection")),
+)
+def test_anything_written_over_anything(new: dict[str, Any], base: dict[str, Any], kind: str) -> None:
+    """Sent, or refused with an errno; what is sent is JSON."""
+    reason = _refusal(
+        lambda: json.dumps(editing.changes(kind, new, base, editing.Choices({1}, {1}))).encode()
+    )
+    assert reason.isprintable()
+
+
+@given(st.binary(max_size=40) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes(content: bytes) -> None:
+    for read in (editing.parse, names.note_text, names.expiry):
+        assert _refusal(lambda read=read: read(content)).isprintable()
+
+
+@given(records)
+def test_written_back_as_read(record: dict[str, Any]) -> None:
+    """What was read and is written back unchanged changes nothing, whatever it is."""
+    shown = editing.parse(to_json(record))
+    assert editing.changes("article", editing.parse(to_json(record)), shown) == {}
+
+
+# -- notes and links -----------------------------------------------------------------
+
+
+@given(st.integers(1, 10**9), texts)
+def test_names_of_notes(number: int, abstract: str) -> None:
+    """Legal, and the id is found again."""
+    name = names.note_name(number, abstract)
+    assert names.id_of_note(name) == str(number)
+    assert name.endswith(".txt")
+    assert "/" not in name
+    assert not any(unicodedata.category(c) == "Cc" for c in name)
+    assert len(name.encode()) <= 255
+
+
+def test_a_name_of_a_note() -> None:
+    assert names.note_name(12, "The stakes\nof 2021. ") == "12 The stakes of 2021.txt"
+    assert names.note_name(12, "") == "12.txt"
+    for name in ("..", "", "a/b", ".txt"):
+        with pytest.raises(OSError, match="no note"):
+            names.id_of_note(name)
+
+
+def test_notes() -> None:
+    """The line end of the last line is the file's, not the note's."""
+    assert names.note_document("abc") == b"abc\n"
+    assert names.note_text(b"abc\n") == "abc"
+    assert names.note_document("a\x1b[0m\r\nb\n") == b"a[0m\nb\n\n"
+    for wrong in (b"", b"ab\n", b"\xff\xfe abc", b"x" * (names.LARGEST_NOTE + 1)):
+        with pytest.raises(Invalid):
+            names.note_text(wrong)
+
+
+def test_dates_of_links() -> None:
+    assert names.expiry(b"") == names.expiry(b"{}\n") == ""
+    assert names.expiry(b'{"expires_date": "2030-01-31"}') == "2030-01-31"
+    for wrong in (b"soon", b'{"expires_date": "soon"}', b"[]", b'{"expires_date": 7}'):
+        with pytest.raises(Invalid):
+            names.expiry(wrong)

@@ -1,0 +1,422 @@
+"""The documents of ``.figshare``, made from and written to a sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+from collections.abc import AsyncIterator
+from xml.etree import ElementTree as ET
+
+import httpx
+import pytest
+from hostile import ODD
+from inprocess import BASE, Wire, errno_of
+from test_documents_rendering import check_crate
+
+from figfs.documents.entries import Entry, Item
+from figfs.documents.service import FigshareDocuments
+from figfs.errors import Changed, Forbidden, Invalid, NotFound
+from figfs.figshare.client import Client, open_client
+from figfs.sandbox.app import make_app, open_sandbox
+from figfs.sandbox.state import Sandbox
+from figfs.settings import Token
+
+# Of the example account.
+FROGS = Item("article", 20000005, public=False)
+PUBLIC_FROGS = dataclasses.replace(FROGS, public=True)
+FIRST_FROGS = dataclasses.replace(FROGS, public=True, version=1)
+DRAFT = Item("article", 20000006, public=False)
+IN_PROJECT = Item("article", 20000001, public=False, project_id=150001)
+MANY = Item("article", 20000002, public=False, project_id=150001)
+TWINS = Item("article", 20000011, public=False)
+PROJECT = Item("project", 150001, public=False)
+COLLECTION = Item("collection", 6000001, public=False)
+ROOT = Item("root", 0, public=False)
+
+OAI = ["oai_dc", "oai_datacite", "qdc", "rdf", "cerif", "mets", "uketd_dc"]
+CITATIONS = ["citation.txt", "citation.bib", "citation.ris", "citation.cff"]
+
+
+@dataclasses.dataclass
+class Desk:
+    """The documents, what they are made from, and what was asked."""
+
+    documents: FigshareDocuments
+    sandbox: Sandbox
+    wire: Wire
+    client: Client
+    changed: list[Item]
+
+    async def names(self, item: Item, directory: str = "") -> list[str]:
+        return [entry.name for entry in await self.documents.entries(item, directory)]
+
+    async def json(self, item: Item, path: str = "metadata.json") -> object:
+        return json.loads(await self.documents.read(item, path))
+
+    async def edit(self, item: Item, **fields: object) -> None:
+        """As an editor does: read, change, write back."""
+        base = await self.documents.read(item, "metadata.json")
+        new = json.dumps(json.loads(base) | fields).encode()
+        await self.documents.write(item, "metadata.json", new, base)
+
+
+@contextlib.asynccontextmanager
+async def _desk(token: bool = True) -> AsyncIterator[Desk]:
+    async with open_sandbox(seed="example", base_url=BASE) as sandbox:
+        wire = Wire(sandbox)
+        given = Token(sandbox.token) if token else None
+        async with open_client(api=f"{BASE}/v2", token=given, rate=0, transport=wire) as client:
+            documents = FigshareDocuments(client=client, status=_status)
+            changed: list[Item] = []
+            documents.on_changed = changed.append
+            yield Desk(documents, sandbox, wire, client, changed)
+
+
+async def _status() -> object:
+    return {"uploads": []}
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with _desk() as opened:
+        yield opened
+
+
+# -- what is there -----------------------------------------------------------------
+
+
+async def test_what_is_in_each(desk: Desk) -> None:
+    """Records of OAI-PMH and statistics of what is public only; links and notes of what is one's own."""
+    article = ["metadata.json", *CITATIONS, "md5sums", "ro-crate-metadata.json", "versions"]
+    public = ["stats.json", *(f"{prefix}.xml" for prefix in OAI)]
+    assert await desk.names(DRAFT) == [*article, "links.json", "links"]
+    assert await desk.names(FROGS) == [*article, *public, "links.json", "links"]
+    assert await desk.names(PUBLIC_FROGS) == [*article, *public]
+    assert await desk.names(COLLECTION) == ["metadata.json", *CITATIONS, "links.json", "links"]
+    assert await desk.names(PROJECT) == ["metadata.json", *CITATIONS, "collaborators.json", "notes"]
+    root = ["account.json", "quota.json", "licenses.json", "categories.json", "status.json"]
+    assert await desk.names(ROOT) == root
+
+
+@pytest.mark.parametrize("item", [ROOT, FROGS, FIRST_FROGS, IN_PROJECT, PROJECT, COLLECTION])
+async def test_all_that_is_listed_can_be_read(item: Item, desk: Desk) -> None:
+    for entry in await desk.documents.entries(item, ""):
+        if entry.kind == "file":
+            assert await desk.documents.read(item, entry.name), entry.name
+        else:
+            await desk.documents.entries(item, entry.name)
+
+
+async def test_what_is_not_there(desk: Desk) -> None:
+    for item, path in (
+        (DRAFT, "stats.json"),
+        (DRAFT, "oai_dc.xml"),
+        (DRAFT, "nothing.txt"),
+        (PROJECT, "md5sums"),
+        (PUBLIC_FROGS, "links.json"),
+        (ROOT, "metadata.json"),
+        (PROJECT, "notes/99 x.txt"),
+        (PROJECT, "notes/.."),
+        (FROGS, "links/x.json"),
+        (FROGS, "notes/1.txt"),
+        (Item("article", 1, public=False), "metadata.json"),
+    ):
+        with errno_of(errno.ENOENT):
+            await desk.documents.read(item, path)
+    for item, directory in ((DRAFT, "notes"), (PROJECT, "versions"), (PUBLIC_FROGS, "links")):
+        with errno_of(errno.ENOENT):
+            await desk.documents.entries(item, directory)
+
+
+async def test_one_request_for_what_is_made_of_one(desk: Desk) -> None:
+    """``cat citation.*`` and the crate after ``ls`` ask nothing more."""
+    await desk.documents.entries(FROGS, "")
+    for name in (*CITATIONS, "md5sums", "ro-crate-metadata.json"):
+        await desk.documents.read(FROGS, name)
+    assert desk.wire.asked == ["GET /v2/account/articles/20000005"]
+
+
+async def test_without_a_token() -> None:
+    """Public items have all their documents; the root has what is not the account's."""
+    async with _desk(token=False) as desk:
+        for entry in await desk.documents.entries(PUBLIC_FROGS, ""):
+            if entry.kind == "file":
+                assert await desk.documents.read(PUBLIC_FROGS, entry.name)
+        assert await desk.names(ROOT) == ["licenses.json", "categories.json", "status.json"]
+        for name in await desk.names(ROOT):
+            assert await desk.documents.read(ROOT, name)
+        with errno_of(errno.ENOENT):
+            await desk.documents.read(ROOT, "account.json")
+
+
+# -- reading -----------------------------------------------------------------------
+
+
+async def test_metadata_as_the_api_gives_it(desk: Desk) -> None:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=make_app(desk.sandbox)), base_url=BASE
+    ) as api:
+        given = (await api.get("/v2/articles/20000005/versions/1")).json()
+    text = (await desk.documents.read(FIRST_FROGS, "metadata.json")).decode()
+    assert json.loads(text) == given
+    assert text.startswith('{\n  "authors": [\n')
+
+
+async def test_md5sums(desk: Desk) -> None:
+    """Of all files, in their folders and by their names here, also past the ten that details show."""
+    sums = (await desk.documents.read(MANY, "md5sums")).decode()
+    assert sums.count("\n") == 12
+    sums = (await desk.documents.read(IN_PROJECT, "md5sums")).decode()
+    assert "  data/2019/stakes.csv\n" in sums
+    sums = (await desk.documents.read(TWINS, "md5sums")).decode()
+    assert [row[34:] for row in sums.splitlines()] == ["results [40000036].csv", "results.csv", "tiny.txt"]
+
+
+async def test_citations(desk: Desk) -> None:
+    bib = (await desk.documents.read(FROGS, "citation.bib")).decode()
+    assert bib.startswith("@misc{sandbox_2024_20000005,\n")
+    assert (
+        "10.6084/m9.figshare.20000005.v1" in (await desk.documents.read(FIRST_FROGS, "citation.ris")).decode()
+    )
+
+
+async def test_ro_crate(desk: Desk) -> None:
+    entities = check_crate(await desk.documents.read(IN_PROJECT, "ro-crate-metadata.json"))
+    assert entities["rasters/dem_2023.tif"]["contentSize"] == "10485761"
+
+
+@pytest.mark.parametrize("prefix", OAI)
+async def test_oai_records(prefix: str, desk: Desk) -> None:
+    answer = ET.fromstring(await desk.documents.read(PUBLIC_FROGS, f"{prefix}.xml"))
+    assert "Frog calls" in ET.tostring(answer, encoding="unicode")
+
+
+async def test_what_oai_refuses(desk: Desk) -> None:
+    """The protocol's errors come with 200; here they are errors. So is a page that is no XML."""
+    with errno_of(errno.ENOENT):
+        await desk.documents.read(dataclasses.replace(DRAFT, public=True), "oai_dc.xml")
+    desk.sandbox.faults.replace([{"role": "oai", "action": "html"}])
+    with errno_of(errno.EIO):
+        await desk.documents.read(PUBLIC_FROGS, "oai_dc.xml")
+
+
+async def test_statistics(desk: Desk) -> None:
+    stats = await desk.json(PUBLIC_FROGS, "stats.json")
+    assert isinstance(stats, dict)
+    assert list(stats) == ["downloads", "shares", "views"]
+    assert all(isinstance(total, int) for total in stats.values())
+    # An unknown item is an empty result (api.md §10): not known, not nothing.
+    unknown = dataclasses.replace(PUBLIC_FROGS, id=1)
+    desk.documents._metadata[unknown] = {"is_public": True}
+    assert await desk.json(unknown, "stats.json") == {"downloads": None, "shares": None, "views": None}
+    desk.sandbox.faults.replace([{"role": "stats", "action": "status", "status": 404}])
+    with errno_of(errno.ENOENT):
+        await desk.documents.read(PUBLIC_FROGS, "stats.json")
+
+
+async def test_versions(desk: Desk) -> None:
+    assert await desk.documents.entries(FROGS, "versions") == [
+        Entry("1", "link", target="public/articles/20000005.v1"),
+        Entry("2", "link", target="public/articles/20000005.v2"),
+    ]
+    assert await desk.documents.entries(DRAFT, "versions") == []
+
+
+async def test_the_root(desk: Desk) -> None:
+    account = await desk.json(ROOT, "account.json")
+    assert isinstance(account, dict)
+    assert account["email"] == "ada@example.org"
+    assert desk.sandbox.token not in json.dumps(account)
+    assert await desk.json(ROOT, "quota.json") == {
+        name: account[name]
+        for name in ("quota", "used_quota", "used_quota_private", "used_quota_public", "maximum_file_size")
+    }
+    assert await desk.json(ROOT, "status.json") == {"uploads": []}
+
+
+# -- changing metadata -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", [DRAFT, IN_PROJECT, PROJECT, COLLECTION])
+async def test_a_title(item: Item, desk: Desk) -> None:
+    """Only what changed is sent, by PATCH; the tree is told that a name may have changed."""
+    await desk.edit(item, title="Another title")
+    shown = await desk.json(item)
+    assert isinstance(shown, dict)
+    assert shown["title"] == "Another title"
+    assert desk.changed == [item]
+    assert desk.wire.count("PATCH", f"/account/{item.kind}s/{item.id}$") == 1
+
+
+async def test_many_fields(desk: Desk) -> None:
+    """In the shapes in which they are shown, or in those in which Figshare takes them."""
+    await desk.edit(
+        DRAFT,
+        keywords=["ice", "snow"],
+        license=2,
+        categories=[24002, {"id": 23001}],
+        authors=[{"id": 2000001}, {"name": "Jo Doe"}],
+        defined_type_name="software",
+        references=["https://example.org/paper"],
+        funding_list=[{"title": "A grant"}],
+    )
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert shown["keywords"] == shown["tags"] == ["ice", "snow"]
+    assert shown["license"]["name"] == "CC0"
+    assert [category["id"] for category in shown["categories"]] == [24002, 23001]
+    assert [author["full_name"] for author in shown["authors"]] == ["Ada Sandbox", "Jo Doe"]
+    assert shown["defined_type_name"] == "software"
+    assert shown["funding_list"][0]["title"] == "A grant"
+
+
+async def test_nothing_changed_sends_nothing(desk: Desk) -> None:
+    await desk.edit(DRAFT)
+    assert {line.partition(" ")[0] for line in desk.wire.asked} == {"GET"}
+    assert desk.changed == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"title": "ab"}, "3 to 1,000"),
+        ({"license": 99}, "no licence"),
+        ({"categories": [26001]}, "no category"),
+        ({"categories": [23000]}, "no category"),
+        ({"size": 1}, "cannot be changed"),
+        ({"defined_type": "opera"}, "defined_type"),  # Figshare's own words
+    ],
+)
+async def test_refused_values(fields: dict[str, object], word: str, desk: Desk) -> None:
+    """EINVAL with a reason; what is there stays. Neither a heading nor one of the public list will do."""
+    before = await desk.json(DRAFT)
+    with pytest.raises(Invalid, match=word):
+        await desk.edit(DRAFT, **fields)
+    assert await desk.json(DRAFT) == before
+
+
+async def test_broken_json(desk: Desk) -> None:
+    with pytest.raises(Invalid, match="line 1, column 11"):
+        await desk.documents.write(DRAFT, "metadata.json", b'{"title": }', None)
+    assert desk.wire.asked == []
+
+
+async def test_changed_meanwhile(desk: Desk) -> None:
+    """ESTALE and nothing overwritten; after reading again it works."""
+    base = await desk.documents.read(DRAFT, "metadata.json")
+    async with open_client(
+        api=f"{BASE}/v2", token=Token(desk.sandbox.token), rate=0, transport=Wire(desk.sandbox)
+    ) as other:
+        await FigshareDocuments(client=other, status=_status).write(
+            DRAFT, "metadata.json", b'{"description": "Theirs"}', None
+        )
+    new = json.dumps(json.loads(base) | {"title": "Ours, later"}).encode()
+    with pytest.raises(Changed, match="description"):
+        await desk.documents.write(DRAFT, "metadata.json", new, base)
+    assert desk.wire.count("PATCH", "") == 0
+    await desk.edit(DRAFT, title="Ours, later")
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert (shown["title"], shown["description"]) == ("Ours, later", "Theirs")
+
+
+async def test_a_few_fields(desk: Desk) -> None:
+    """``echo '{"title": …}' > metadata.json``: what is left out stays."""
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', None)
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert shown["title"] == "By echo"
+    assert shown["tags"] == ["example"]
+
+
+async def test_what_cannot_be_written(desk: Desk) -> None:
+    for item, path, number in (
+        (PUBLIC_FROGS, "metadata.json", errno.EROFS),
+        (DRAFT, "md5sums", errno.EPERM),
+        (ROOT, "account.json", errno.EPERM),
+        (PROJECT, "collaborators.json", errno.EPERM),
+    ):
+        with errno_of(number):
+            await desk.documents.write(item, path, b"x", None)
+        with errno_of(number):
+            await desk.documents.remove(item, path)
+    with errno_of(errno.EPERM):
+        await desk.documents.create(DRAFT, "mine.txt", b"x")
+
+
+# -- notes and links -----------------------------------------------------------------
+
+
+async def test_notes(desk: Desk) -> None:
+    """Made, listed by what they say, read, changed, removed."""
+    await desk.documents.create(PROJECT, "notes/idea.txt", b"Read the stakes twice.\nBoth of them.\n")
+    [name] = await desk.names(PROJECT, "notes")
+    assert name == "1 Read the stakes twice. Both of them.txt"
+    base = await desk.documents.read(PROJECT, f"notes/{name}")
+    assert base == b"Read the stakes twice.\nBoth of them.\n"
+    await desk.documents.write(PROJECT, f"notes/{name}", base, base)
+    assert desk.wire.count("PUT", "/notes/") == 0
+    await desk.documents.write(PROJECT, f"notes/{name}", b"Once.\n", base)
+    assert await desk.names(PROJECT, "notes") == ["1 Once.txt"]
+    with pytest.raises(Changed):
+        await desk.documents.write(PROJECT, f"notes/{name}", b"Thrice.\n", base)
+    with pytest.raises(Invalid):
+        await desk.documents.create(PROJECT, "notes/short.txt", b"no")
+    await desk.documents.remove(PROJECT, "notes/1 Once.txt")
+    assert await desk.names(PROJECT, "notes") == []
+
+
+@pytest.mark.parametrize("item", [DRAFT, COLLECTION])
+async def test_private_links(item: Item, desk: Desk) -> None:
+    await desk.documents.create(item, "links/reviewer", b'{"expires_date": "2100-01-31"}\n')
+    await desk.documents.create(item, "links/another", b"")
+    every = await desk.json(item, "links.json")
+    assert isinstance(every, list)
+    assert every[0]["expires_date"] == "2100-01-31T00:00:00"
+    names = await desk.names(item, "links")
+    assert names == [f"{link['id']}.json" for link in every]
+    base = await desk.documents.read(item, f"links/{names[0]}")
+    assert json.loads(base) == every[0]
+    await desk.documents.write(item, f"links/{names[0]}", base.replace(b"2100", b"2101"), base)
+    changed = await desk.json(item, f"links/{names[0]}")
+    assert isinstance(changed, dict)
+    assert changed["expires_date"] == "2101-01-31T00:00:00"
+    with pytest.raises(Invalid, match="future"):
+        await desk.documents.create(item, "links/late", b'{"expires_date": "2001-01-31"}')
+    await desk.documents.remove(item, f"links/{names[1]}")
+    assert await desk.names(item, "links") == names[:1]
+
+
+# -- trouble -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, Forbidden), (404, NotFound), (422, Invalid)])
+async def test_refusals_of_figshare(status: int, error: type[Exception], desk: Desk) -> None:
+    """A viewer's edit, an item that has gone: the errno that Figshare's answer means."""
+    desk.sandbox.faults.replace(
+        [{"role": "api", "method": "PATCH", "action": "status", "status": status, "body": {"message": "no"}}]
+    )
+    with pytest.raises(error):
+        await desk.edit(DRAFT, title="Another title")
+    assert desk.changed == []
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_hostile_metadata(odd: str, desk: Desk) -> None:
+    """Every document is made of a record that holds nothing but this."""
+    record = dict.fromkeys(("id", "title", "doi", "citation", "files", "authors", "version", "tags"), odd)
+    body = {
+        "role": "api",
+        "action": "status",
+        "status": 200,
+        "body": record,
+        "path": "/v2/articles/20000005$",
+    }
+    desk.sandbox.faults.replace([body])
+    for entry in await desk.documents.entries(PUBLIC_FROGS, ""):
+        if entry.kind == "file":
+            content = await desk.documents.read(PUBLIC_FROGS, entry.name)
+            assert b"\x1b" not in content
+            assert b"\x00" not in content
