@@ -51,6 +51,11 @@ def note_document(text: str) -> bytes:
     return f"{shown(text)}\n".encode() if text else b""
 
 
+def note_as_read(content: bytes) -> bytes:
+    """How a note reads that was written as ``content``."""
+    return note_document(content.decode(errors="replace").removesuffix("\n"))
+
+
 def link_name(link_id: Id) -> str:
     return f"{naming.name_from_filename(str(link_id))[:200]}.json"
 

@@ -7,7 +7,9 @@ is compared with when it is written, is always asked for.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from figfs.documents.checksums import ShownFile
 from figfs.documents.entries import Entry, Item
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
-from figfs.errors import Changed, Forbidden, NotFound
+from figfs.errors import Changed, FigfsError, Forbidden, NotFound
 from figfs.figshare import files, links, metadata, notes, oai, projects, stats
 from figfs.figshare.client import Client
 from figfs.figshare.links import PrivateLink
@@ -79,6 +81,9 @@ class FigshareDocuments:
         self._files: cachetools.TTLCache[Item, list[ShownFile]] = cachetools.TTLCache(
             _MOST_KEPT, KEPT, timer=trio.current_time
         )
+        #: By item and digest of a metadata.json that was shown or written here: the document as Figshare had
+        #: it then. So an editor can write several times without reading in between.
+        self._states: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(_MOST_KEPT)
 
     # -- what is there -------------------------------------------------------------
 
@@ -144,7 +149,10 @@ class FigshareDocuments:
         if item.kind == "root":
             return await self._read_of_root(name)
         if name == METADATA:
-            return to_json(await self._ask(item))
+            document = to_json(await self._ask(item))
+            if not item.public:
+                self._states[item, _digest(document)] = document
+            return document
         if name in _CITATIONS:
             return _CITATIONS[name](await self._work(item)).encode()
         if name == COLLABORATORS and self._has_notes(item):
@@ -251,20 +259,26 @@ class FigshareDocuments:
         """
         new = editing.parse(content)
         current = editing.parse(to_json(await self._ask(item)))
-        before = None if base is None else editing.parse(base)
-        editing.refuse_stale(item.kind, new, before, current)
-        known = current if before is None else before
-        sent = editing.changes(item.kind, new, known)
-        if not sent:
-            return
-        choices = await self._choices(sent)
-        if choices is not None:
-            sent = editing.changes(item.kind, new, known, choices)
-        try:
-            await metadata.update(self._client, item.kind, item.id, sent)
-        finally:
-            self._metadata.pop(item, None)
-        self.on_changed(item)
+        shown = None if base is None else self._states.get((item, _digest(base)))
+        if base is None or shown is None:
+            editing.refuse_stale(item.kind, new, None, current)
+            before = current
+        else:
+            state = editing.parse(shown)
+            editing.refuse_stale(item.kind, new, state, current)
+            before = state | editing.parse(base)
+        sent = editing.changes(item.kind, new, before)
+        if sent:
+            choices = await self._choices(sent)
+            if choices is not None:
+                sent = editing.changes(item.kind, new, before, choices)
+            try:
+                await metadata.update(self._client, item.kind, item.id, sent)
+            finally:
+                self._metadata.pop(item, None)
+            self.on_changed(item)
+        with contextlib.suppress(FigfsError):  # it has been changed; who writes again must read again then
+            self._states[item, _digest(content)] = to_json(await self._ask(item))
 
     async def _choices(self, sent: dict[str, object]) -> editing.Choices | None:
         """What the account may choose from, as far as it is needed. None: nothing is."""
@@ -279,7 +293,7 @@ class FigshareDocuments:
     async def _write_note(self, item: Item, note_id: Id, content: bytes, base: bytes | None) -> None:
         text = names.note_text(content)
         current = names.note_document((await notes.get(self._client, item.id, note_id)).text)
-        if base is not None and base != current:
+        if base is not None and names.note_as_read(base) != current:
             raise Changed("the note was changed on Figshare since it was read: read it again")
         if names.note_document(text) != current:
             await notes.update(self._client, item.id, note_id, text)
@@ -302,6 +316,10 @@ class FigshareDocuments:
             await links.delete(self._client, item.kind, item.id, (await self._link(item, name)).id)
         else:
             raise _not_to_be_changed(item, path)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _is_public(item: Item, raw: dict[str, Any]) -> bool:

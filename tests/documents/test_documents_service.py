@@ -322,6 +322,34 @@ async def test_changed_meanwhile(desk: Desk) -> None:
     assert (shown["title"], shown["description"]) == ("Ours, later", "Theirs")
 
 
+async def test_an_editor_writes_again(desk: Desk) -> None:
+    """What was written last stands for what Figshare made of it: no reading in between is needed, until
+    somebody else has changed it.
+    """
+    base = await desk.documents.read(DRAFT, "metadata.json")
+    first = json.dumps(json.loads(base) | {"title": "First", "license": 2}).encode()
+    await desk.documents.write(DRAFT, "metadata.json", first, base)
+    second = first.replace(b"First", b"Second")
+    await desk.documents.write(DRAFT, "metadata.json", second, first)
+    third = second.replace(b"Second", b"Third")
+    desk.sandbox.store.run("UPDATE articles SET description = 'Theirs' WHERE id = ?", DRAFT.id)
+    with pytest.raises(Changed, match="description"):
+        await desk.documents.write(DRAFT, "metadata.json", third, second)
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert (shown["title"], shown["license"]["value"]) == ("Second", 2)
+
+
+async def test_a_copy_of_something_older(desk: Desk) -> None:
+    """Who has read nothing here writes what is of now, or it is told by its date of modification."""
+    old = await desk.documents.read(DRAFT, "metadata.json")
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', b"never shown")
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "Again"}', b'{"title": "By echo"}')
+    for base in (None, b"never shown"):
+        with pytest.raises(Changed, match="since this copy"):
+            await desk.documents.write(DRAFT, "metadata.json", old.replace(b"example", b"other"), base)
+
+
 async def test_a_few_fields(desk: Desk) -> None:
     """``echo '{"title": …}' > metadata.json``: what is left out stays."""
     await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', None)
@@ -358,7 +386,8 @@ async def test_notes(desk: Desk) -> None:
     assert base == b"Read the stakes twice.\nBoth of them.\n"
     await desk.documents.write(PROJECT, f"notes/{name}", base, base)
     assert desk.wire.count("PUT", "/notes/") == 0
-    await desk.documents.write(PROJECT, f"notes/{name}", b"Once.\n", base)
+    await desk.documents.write(PROJECT, f"notes/{name}", b"Once", base)
+    await desk.documents.write(PROJECT, f"notes/{name}", b"Once.", b"Once")
     assert await desk.names(PROJECT, "notes") == ["1 Once.txt"]
     with pytest.raises(Changed):
         await desk.documents.write(PROJECT, f"notes/{name}", b"Thrice.\n", base)

@@ -1,0 +1,31 @@
+"""The files of an own article as its directory shows them, for ``md5sums`` and the RO-Crate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from figfs.documents.checksums import ShownFile
+from figfs.documents.entries import Item
+from figfs.namespace.listings import Listings
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
+from figfs.namespace.tree import Tree
+
+
+async def shown_files(tree: Tree, listings: Listings, item: Item) -> list[ShownFile] | None:
+    """What Figshare has of the article's files, by the names they have here; files with other content here
+    than there are left out. None for what is not an own article of this tree.
+    """
+    article = None if item.public else tree.by_key(Key(Kind.ARTICLE, item.id))
+    if not isinstance(article, Container) or article.parent is None:
+        return None
+    await listings.ensure_listed(article)
+    return sorted(_stored(article, ""), key=lambda shown: shown.path)
+
+
+def _stored(directory: Container, prefix: str) -> Iterator[ShownFile]:
+    for name, child in directory.children.items():
+        if isinstance(child, Container):
+            yield from _stored(child, f"{prefix}{name}/")
+        elif isinstance(child, LinkNode | FileNode) and child.stored is not None:
+            if isinstance(child, LinkNode) or child.local_size is None:
+                yield ShownFile(f"{prefix}{name}", child.stored.file)
