@@ -26,6 +26,9 @@ def _stored(directory: Container, prefix: str) -> Iterator[ShownFile]:
     for name, child in directory.children.items():
         if isinstance(child, Container):
             yield from _stored(child, f"{prefix}{name}/")
-        elif isinstance(child, LinkNode | FileNode) and child.stored is not None:
-            if isinstance(child, LinkNode) or child.local_size is None:
-                yield ShownFile(f"{prefix}{name}", child.stored.file)
+        elif isinstance(child, LinkNode | FileNode) and child.stored is not None and not _is_written(child):
+            yield ShownFile(f"{prefix}{name}", child.stored.file)
+
+
+def _is_written(node: LinkNode | FileNode) -> bool:
+    return isinstance(node, FileNode) and node.local_size is not None

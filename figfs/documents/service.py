@@ -30,7 +30,8 @@ from figfs.namespace.sources import FILES_IN_DETAILS, LINK_SCHEMES, is_finished
 from figfs.terminal import visible
 
 KEPT = 10.0  #: seconds
-_MOST_KEPT = 64  #: items of which something is kept
+_MOST_KEPT = 16  #: items of which something is kept
+_MOST_STATES = 16 << 20  #: bytes of documents that were shown or written here
 
 METADATA = "metadata.json"
 MD5SUMS = "md5sums"
@@ -83,7 +84,9 @@ class FigshareDocuments:
         )
         #: By item and digest of a metadata.json that was shown or written here: the document as Figshare had
         #: it then. So an editor can write several times without reading in between.
-        self._states: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(_MOST_KEPT)
+        self._states: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(
+            _MOST_STATES, getsizeof=len
+        )
 
     # -- what is there -------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class FigshareDocuments:
         if name == METADATA:
             document = to_json(await self._ask(item))
             if not item.public:
-                self._states[item, _digest(document)] = document
+                self._remember(item, document, document)
             return document
         if name in _CITATIONS:
             return _CITATIONS[name](await self._work(item)).encode()
@@ -277,8 +280,13 @@ class FigshareDocuments:
             finally:
                 self._metadata.pop(item, None)
             self.on_changed(item)
-        with contextlib.suppress(FigfsError):  # it has been changed; who writes again must read again then
-            self._states[item, _digest(content)] = to_json(await self._ask(item))
+            with contextlib.suppress(FigfsError):  # it has been changed: who writes again then reads before
+                self._remember(item, content, to_json(await self._ask(item)))
+
+    def _remember(self, item: Item, written: bytes, document: bytes) -> None:
+        """``written`` was shown or written here when Figshare had ``document``."""
+        if len(document) <= self._states.maxsize:
+            self._states[item, _digest(written)] = document
 
     async def _choices(self, sent: dict[str, object]) -> editing.Choices | None:
         """What the account may choose from, as far as it is needed. None: nothing is."""

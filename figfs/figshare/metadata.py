@@ -12,7 +12,7 @@ from figfs.figshare.paging import list_all
 from figfs.figshare.records import File, Id
 
 #: Bytes of an answer that becomes a document. The largest real ones have a few thousand authors.
-LARGEST = 8 << 20
+LARGEST = 4 << 20
 
 #: Paths of the kinds of items that have metadata.
 KINDS = {"article": "articles", "project": "projects", "collection": "collections"}
