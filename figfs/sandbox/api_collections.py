@@ -26,7 +26,8 @@ _FIELDS = validation.COLLECTION_FIELDS | {"articles": validation.list_of(validat
 _ARTICLES = {"articles": _FIELDS["articles"]}
 
 
-def _own(sandbox: Sandbox, request: Request) -> Row:
+def own(sandbox: Sandbox, request: Request) -> Row:
+    """The collection that the request names, of the account; 404 for all others."""
     number = request.path_params["collection_id"]
     row = sandbox.store.row(
         "SELECT * FROM collections WHERE id = ? AND owner = ?", number, sandbox.account.id
@@ -96,11 +97,11 @@ def insert_collection(sandbox: Sandbox, fields: dict[str, Any]) -> int:
 
 
 async def get_collection(sandbox: Sandbox, request: Request) -> Response:
-    return json_response(render.collection_details(sandbox, _own(sandbox, request)))
+    return json_response(render.collection_details(sandbox, own(sandbox, request)))
 
 
 async def update_collection(sandbox: Sandbox, request: Request) -> Response:
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     fields = validation.clean(await json_object(request), _FIELDS)
     with sandbox.store.transaction():
         sandbox.store.update("collections", row["id"], items.columns(sandbox, fields, row))
@@ -114,7 +115,7 @@ async def update_collection(sandbox: Sandbox, request: Request) -> Response:
 
 async def delete_collection(sandbox: Sandbox, request: Request) -> Response:
     """Its articles stay. 403 for what is published, as for articles."""
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     if row["version"]:
         raise forbidden()
     with sandbox.store.transaction():
@@ -126,7 +127,7 @@ async def delete_collection(sandbox: Sandbox, request: Request) -> Response:
 
 async def list_articles(sandbox: Sandbox, request: Request) -> Response:
     """In the order they were added; other people's public ones as the public sees them (quirk L13)."""
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     page = parse_page(request.query_params, sandbox.settings)
     rows = sandbox.store.rows(
         "SELECT a.* FROM collection_articles c JOIN articles a ON a.id = c.article_id"
@@ -138,7 +139,7 @@ async def list_articles(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def add_articles(sandbox: Sandbox, request: Request) -> Response:
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     fields = validation.clean(await json_object(request), _ARTICLES, required=("articles",))
     with sandbox.store.transaction():
         _add(sandbox, row["id"], fields["articles"])
@@ -148,7 +149,7 @@ async def add_articles(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def replace_articles(sandbox: Sandbox, request: Request) -> Response:
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     fields = validation.clean(await json_object(request), _ARTICLES, required=("articles",))
     with sandbox.store.transaction():
         sandbox.store.run("DELETE FROM collection_articles WHERE collection_id = ?", row["id"])
@@ -159,7 +160,7 @@ async def replace_articles(sandbox: Sandbox, request: Request) -> Response:
 
 async def remove_article(sandbox: Sandbox, request: Request) -> Response:
     """Takes the reference away; nothing happens to the article."""
-    row = _own(sandbox, request)
+    row = own(sandbox, request)
     article_id = request.path_params["article_id"]
     gone = sandbox.store.run(
         "DELETE FROM collection_articles WHERE collection_id = ? AND article_id = ?", row["id"], article_id

@@ -61,6 +61,13 @@ async def _download(api: httpx.AsyncClient) -> str:
     return "/v2/file/download/" + (await _draft_file(api)).rpartition("/")[2]
 
 
+async def _described_collection(api: httpx.AsyncClient) -> str:
+    """The collection with all that publishing needs: the path to publish it."""
+    path = f"/v2/account/collections/{COLLECTION}"
+    await api.patch(path, json={"description": "Ice, and climate"})
+    return f"{path}/publish"
+
+
 async def _project_file(api: httpx.AsyncClient) -> str:
     path = f"/v2/account/projects/{PROJECT}/articles/{IN_PROJECT}/files"
     return f"{path}/{(await api.get(path)).json()[0]['id']}"
@@ -208,6 +215,17 @@ EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
         None,
         f"/v2/account/collections/{COLLECTION}/articles/{GUEST}",
     ),
+    ("POST", "/account/articles/{article_id}/reserve_doi"): (
+        200,
+        None,
+        f"/v2/account/articles/{DRAFT}/reserve_doi",
+    ),
+    ("POST", "/account/collections/{collection_id}/reserve_doi"): (
+        200,
+        None,
+        f"/v2/account/collections/{COLLECTION}/reserve_doi",
+    ),
+    ("POST", "/account/collections/{collection_id}/publish"): (201, None, _described_collection),
     ("GET", "/articles"): (200, None, "/v2/articles?order=published_date"),
     ("POST", "/articles/search"): (200, {"search_for": ":title: frog"}, "/v2/articles/search"),
     ("GET", "/articles/{article_id}"): (200, None, f"/v2/articles/{PUBLISHED}"),
