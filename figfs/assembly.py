@@ -19,6 +19,7 @@ from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
+from figfs.itemcommands import ItemCommands
 from figfs.journaling import Journaling
 from figfs.ledger import Ledger, Rows
 from figfs.lookahead import Lookahead
@@ -27,6 +28,7 @@ from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.parking import Parking
+from figfs.publishing import Publishing
 from figfs.quota import Quota
 from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
@@ -60,6 +62,8 @@ class Parts:
     cache: BlockCache
     ledger: Ledger
     parking: Parking
+    publishing: Publishing
+    items: ItemCommands
     services: tuple[Callable[[], Awaitable[None]], ...]
 
 
@@ -221,6 +225,23 @@ def assemble(
         deletions=deletions,
         ledger=ledger,
     )
+    publishing = Publishing(
+        client=client,
+        tree=tree,
+        listings=listings,
+        ledger=ledger,
+        settler=settler,
+        stored_files=stored_files,
+    )
+    items = ItemCommands(
+        client=client,
+        tree=tree,
+        listings=listings,
+        ledger=ledger,
+        publishing=publishing,
+        stored_files=stored_files,
+        lookup=filesystem.lookup,
+    )
     services = (deletions.run, settler.run)
     return Parts(
         filesystem,
@@ -234,6 +255,8 @@ def assemble(
         cache,
         ledger,
         parking,
+        publishing,
+        items,
         services,
     )
 

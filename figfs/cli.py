@@ -21,7 +21,18 @@ from typing import Any
 import click
 import platformdirs
 
-from figfs import __version__, background, cachecli, logs, mountpoint, options, parkingcli, statuscli
+from figfs import (
+    __version__,
+    background,
+    cachecli,
+    itemcli,
+    logs,
+    mountpoint,
+    options,
+    parkingcli,
+    publishcli,
+    statuscli,
+)
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import DEFAULT_API, Settings, check_token, token_file
 
@@ -384,6 +395,12 @@ for command in (
     parkingcli.retry_command,
     parkingcli.discard_command,
     parkingcli.recover_command,
+    publishcli.publish_command,
+    publishcli.reserve_doi_command,
+    itemcli.info_command,
+    itemcli.cite_command,
+    itemcli.open_command,
+    itemcli.refresh_command,
 ):
     cli.add_command(command)
 

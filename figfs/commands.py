@@ -16,6 +16,7 @@ import trio
 from figfs.control import Answer, Request, Send, describe
 from figfs.errors import FigfsError
 from figfs.figshare.client import Client
+from figfs.itemcommands import ItemCommands
 from figfs.ledger import Ledger, parked_in
 from figfs.namespace.nodes import Container, Kind, Node
 from figfs.namespace.tree import Tree
@@ -43,6 +44,7 @@ class Commands:
         tree: Tree,
         ledger: Ledger,
         parking: Parking,
+        items: ItemCommands,
         store: BlockStore | None,
     ) -> None:
         self._about: dict[str, Any] = {
@@ -56,6 +58,7 @@ class Commands:
         self._tree = tree
         self._ledger = ledger
         self._parking = parking
+        self._items = items
         self._store = store
         self.unmounting = False
 
@@ -68,6 +71,7 @@ class Commands:
             "retry": self._retry,
             "discard": self._discard,
             "orphans": self._orphans,
+            **self._items.table(),
         }
 
     def _said(self) -> dict[str, Any]:

@@ -84,6 +84,13 @@ def handler(method: Handler) -> Handler:
     return wrapper  # type: ignore[return-value]
 
 
+def let_go(parent: int, name: str) -> None:
+    """Have the kernel ask again for ``name`` in the directory ``parent``, before its time. Returns at once; a
+    thread of pyfuse3's tells the kernel, which may wait for a handler of that directory.
+    """
+    pyfuse3.invalidate_entry_async(parent, os.fsencode(name), ignore_enoent=True)
+
+
 class Operations(pyfuse3.Operations):
     """Handlers of one mount. ``op_timeout`` is the deadline of each (seconds), ``close_timeout`` that of an
     upload in FLUSH. Without ``xattrs`` the kernel is told, once, never to ask for extended attributes.

@@ -34,7 +34,7 @@ from figfs.figshare.client import Client, open_client
 from figfs.figshare.institution import find_account
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
-from figfs.fuse import MAX_TASKS, Operations
+from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.reading.blockstore import BlockStore, default_cache_size
@@ -112,6 +112,8 @@ async def _serve(
         )
         filesystem = parts.filesystem
         filesystem.xattrs.state_directory = directory
+        parts.publishing.read_only = settings.read_only
+        parts.items.let_go = let_go
         who = visible(account.email or str(account.id), 200)
         commands = Commands(
             mountpoint=settings.mountpoint,
@@ -122,6 +124,7 @@ async def _serve(
             tree=parts.tree,
             ledger=parts.ledger,
             parking=parts.parking,
+            items=parts.items,
             store=store,
         )
         services.start_soon(_kept_running, Control(socket_path(directory), commands.table()).run)

@@ -61,8 +61,8 @@ class Found:
         """Whether a mount has it that does not answer."""
         return self.socket is None and is_held(self.state_directory)
 
-    def ask_one(self, command: str, **arguments: Any) -> dict[str, Any]:
-        with contextlib.closing(self.ask(command, **arguments)) as lines:
+    def ask_one(self, command: str, *, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+        with contextlib.closing(self.ask(command, patience=patience, **arguments)) as lines:
             return next(lines)
 
 

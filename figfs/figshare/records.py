@@ -161,6 +161,13 @@ class ArticleDetails(Article, frozen=True, kw_only=True):
         return msgspec.structs.replace(details, files_sent=len(sent) if isinstance(sent, list) else None)
 
 
+class License(Record, frozen=True, kw_only=True):
+    """A licence, as an article shows it."""
+
+    name: str = ""
+    url: str = ""
+
+
 class Titled(Item, frozen=True, kw_only=True):
     """A project or a collection. Institutions with item-type metadata put the title under ``fields``."""
 
@@ -373,6 +380,23 @@ def _folders(value: object) -> dict[str, str] | None:
     return {str(file_id): path for file_id, path in value.items() if isinstance(path, str)}
 
 
+def _names(value: object) -> tuple[str, ...] | None:
+    """Texts, or what people call the objects of a list: authors, categories."""
+    if not isinstance(value, list):
+        return None
+    called = (
+        next((text for key in ("full_name", "name", "title") if (text := _text(each.get(key)))), None)
+        if isinstance(each, Mapping)
+        else _text(each)
+        for each in value
+    )
+    return tuple(name for name in called if name and name.strip())
+
+
+def _license(value: object) -> License | None:
+    return License.from_json(value) if isinstance(value, Mapping) else None
+
+
 _READERS: dict[object, Callable[[Any], object]] = {
     Id: _id,
     Id | None: _id,
@@ -384,6 +408,8 @@ _READERS: dict[object, Callable[[Any], object]] = {
     bool | None: _flag,
     tuple[File, ...]: _files,
     tuple[Part, ...]: _parts,
+    tuple[str, ...]: _names,
+    License | None: _license,
     dict[str, str]: _folders,
 }
 

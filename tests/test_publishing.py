@@ -1,0 +1,299 @@
+"""Publishing, DOIs, cards and refreshing, in process: what the commands ask of a mount."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from errno import EBUSY, EINVAL, ELOOP, ENOENT, EROFS, ESTALE
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from inprocess import World, errno_of, fast_clock, open_article
+from trio.testing import MockClock
+
+from figfs.errors import FigfsError, Forbidden, UnknownOutcome
+from figfs.namespace.nodes import Container
+
+A = "articles/data set"
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    return fast_clock()
+
+
+async def ask(world: World, command: str, **request: object) -> dict[str, Any]:
+    """The last line of the mount's answer."""
+    lines: list[Mapping[str, object]] = []
+
+    async def send(line: Mapping[str, object]) -> None:
+        lines.append(line)
+
+    await world.parts.items.table()[command]({"command": command, **request}, send)
+    return dict(lines[-1])
+
+
+def complete(world: World, article_id: int) -> None:
+    """All the metadata that a publication needs."""
+    columns = {"description": "<p>All of it.</p>", "tags": '["ice"]', "edited": 1}
+    row = world.sandbox.store.row("SELECT * FROM articles WHERE id = ?", article_id)
+    assert row is not None
+    metadata = row["metadata"].replace("{", '{"categories": [24002], ', 1)
+    world.sandbox.store.update("articles", article_id, columns | {"metadata": metadata})
+
+
+def publications(world: World) -> int:
+    return world.wire.count("POST", r"/publish$")
+
+
+async def test_publish(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The list first; then one request, the public version awaited, its DOI told. Not twice for nothing."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        listed = await ask(world, "check", path=A)
+        assert not listed["may_be_published"]
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        assert listed["may_be_published"], listed
+        told = await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert (told["version"], told["seen"]) == (1, True)
+        assert told["doi"] == f"10.6084/m9.figshare.{number}.v1"
+        assert publications(world) == 1
+        with errno_of(EINVAL):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert publications(world) == 1
+
+
+async def test_only_what_was_listed_is_published(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A file that comes between the list and the yes: ESTALE, and nothing is published."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        await world.save(f"{A}/b.csv", b"two")
+        with errno_of(ESTALE):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert publications(world) == 0
+
+
+async def test_what_is_owed_is_in_the_way(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A deletion within its grace, an upload that is refused, an emptied file, a file being written."""
+    async with open_article(tmp_path) as (world, number):
+        for name in ("a", "b", "c"):
+            await world.save(f"{A}/{name}", b"x" + name.encode())
+        complete(world, number)
+
+        async def in_the_way() -> list[str]:
+            listed = await ask(world, "check", path=A)
+            return [what for verdict, what, _ in listed["points"] if verdict == "no"]
+
+        assert await in_the_way() == []
+        await world.unlink(f"{A}/a")
+        assert await in_the_way() == ["owed"]
+        await world.settled()
+        assert await in_the_way() == []
+        await world.save(f"{A}/b", b"")
+        assert await in_the_way() == ["emptied"]
+        await world.save(f"{A}/b", b"full again")
+        _, handle = await world.create(f"{A}/d")
+        await world.files.write(handle, 0, b"half")
+        assert await in_the_way() == ["being written"]
+        await world.close(handle)
+        world.refuse_uploads()
+        with pytest.raises(FigfsError):
+            await world.save(f"{A}/e", b"too much")
+        assert await in_the_way() == ["parked"]
+
+
+async def test_what_stays_here_is_told(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Empty files and folders are named, and in nobody's way."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        await world.save(f"{A}/empty", b"")
+        await world.mkdir(f"{A}/plots")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        assert listed["may_be_published"]
+        [text] = [text for _, what, text in listed["points"] if what == "only here"]
+        assert text.endswith("empty, plots/")
+
+
+@pytest.mark.parametrize("times", [1, 99])
+async def test_a_lost_answer(tmp_path: Path, autojump_clock: MockClock, times: int) -> None:
+    """The version tells that it was published; the request is not sent again."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        world.faults(
+            {"role": "api", "method": "POST", "path": "/publish$", "action": "lose_answer", "times": times}
+        )
+        told = await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert (told["version"], told["seen"]) == (1, True)
+        assert publications(world) == 1
+
+
+async def test_a_lost_request(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """It never arrived, which cannot be told from a lost answer: it is not sent again by itself."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        world.faults(
+            {"role": "api", "method": "POST", "path": "/publish$", "action": "status", "status": 502}
+        )
+        with pytest.raises(UnknownOutcome, match="Nothing is sent again"):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert publications(world) == 1
+
+
+async def test_a_refusal_is_told(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """With Figshare's own words; nothing is tried again."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        body = {"message": "A reviewer has to look at it first", "code": "Forbidden"}
+        world.faults(
+            {
+                "role": "api",
+                "method": "POST",
+                "path": "/publish$",
+                "action": "status",
+                "status": 403,
+                "body": body,
+            }
+        )
+        with pytest.raises(Forbidden, match="A reviewer has to look at it first"):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert publications(world) == 1
+
+
+async def test_one_publication_at_a_time(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A second command for the same item is told so."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        gate = world.wire.hold("POST", "/publish$")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: ask(world, "publish", path=A, stamp=stamp))
+            await gate.reached.wait()
+            with errno_of(EBUSY):
+                await ask(world, "publish", path=A, stamp=stamp)
+            gate.open()
+        assert publications(world) == 1
+
+
+async def test_the_public_version_may_come_late(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """404 for a while after the publication (quirk L11): it is waited for; not for ever."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        late = {"role": "api", "method": "GET", "path": rf"/v2/articles/{number}$", "action": "status",
+                "status": 404}  # fmt: skip
+        world.faults(late | {"times": 3})
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        assert (await ask(world, "publish", path=A, stamp=stamp))["seen"]
+        await world.save(f"{A}/b", b"y")
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        world.faults(late | {"skip": 1})  # the list is looked at once more
+        told = await ask(world, "publish", path=A, stamp=stamp)
+        assert (told["seen"], told["version"]) == (False, 2)
+
+
+async def test_a_read_only_mount_publishes_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """And reserves no DOI; the list is shown."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        world.parts.publishing.read_only = True
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        for command in ("publish", "reserve-doi"):
+            with errno_of(EROFS):
+                await ask(world, command, path=A, stamp=stamp)
+        assert world.wire.count("POST", "/(publish|reserve_doi)$") == 0
+
+
+async def test_reserve_doi(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Reserved once, also where the answer is lost; then it is the one that is told."""
+    async with open_article(tmp_path) as (world, number):
+        world.faults({"role": "api", "method": "POST", "path": "/reserve_doi$", "action": "lose_answer"})
+        first = await ask(world, "reserve-doi", path=A)
+        assert first == {"doi": f"10.6084/m9.figshare.{number}", "new": True}
+        assert await ask(world, "reserve-doi", path=A) == first | {"new": False}
+        assert world.wire.count("POST", "/reserve_doi$") == 1
+
+
+async def test_paths(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """What is named is an item or in one; links in collections lead to it; nothing else is published."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/plots/a".replace("plots/", ""), b"x")
+        await world.mkdir("collections/selected")
+        row = world.sandbox.store.row("SELECT id FROM collections WHERE title = 'selected'")
+        assert row is not None
+        world.sandbox.store.run_many(
+            "INSERT INTO collection_articles (collection_id, article_id) VALUES (?, ?)", [(row["id"], number)]
+        )
+        await world.refreshed("collections/selected")
+        for path in (A, f"articles/{number}", "collections/selected/data set", f"{A}/a"):
+            assert (await ask(world, "item", path=path))["path"] == A
+        assert (await ask(world, "info", path="collections/selected/data set/a"))["kind"] == "file"
+        assert (await ask(world, "info", path="collections/selected"))["articles"] == 1
+        for path, number_of in (
+            ("", EINVAL),
+            ("articles", EINVAL),
+            (f"{A}/a", EINVAL),
+            ("articles/none", ENOENT),
+        ):
+            with errno_of(number_of):
+                await ask(world, "check", path=path)
+        link = await world.node("collections/selected/data set")
+        link.target = "data set"  # type: ignore[attr-defined]
+        with errno_of(ELOOP):
+            await ask(world, "item", path="collections/selected/data set")
+
+
+async def test_info(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The card of an article and of a file, with what is owed of it."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x" * 5)
+        await world.unlink(f"{A}/a")
+        await world.save(f"{A}/b", b"y")
+        card = await ask(world, "info", path=A)
+        assert (card["kind"], card["id"], card["status"], card["path"]) == ("article", number, "draft", A)
+        assert (card["authors"], card["license"], card["owed"]) == (["Ada Sandbox"], "CC BY 4.0", 1)
+        assert card["page"].endswith(f"/account/articles/{number}")
+        one = await ask(world, "info", path=f"{A}/b")
+        assert (one["kind"], one["size"], one["status"]) == ("file", 1, "available")
+        assert re.fullmatch("[0-9a-f]{32}", one["md5"])
+        _, handle = await world.create(f"{A}/new")
+        assert "not on Figshare" in (await ask(world, "info", path=f"{A}/new"))["status"]
+        world.files.release(handle)
+
+
+async def test_refresh(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """What was changed elsewhere is there at once, and the kernel is told which names are not as before."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/old", b"x")
+        await world.save(f"{A}/stays", b"y")
+        node = await world.node(A)
+        told: list[tuple[int, str]] = []
+        world.parts.items.let_go = lambda parent, name: told.append((parent, name))
+        world.sandbox.store.run("UPDATE files SET name = 'new' WHERE name = 'old'")
+        assert await world.ls(A) == ["old", "stays"]
+        assert (await ask(world, "refresh", path=f"{A}/stays"))["path"] == A
+        assert isinstance(node, Container)
+        assert sorted(node.children) == ["new", "stays"]
+        assert told == [(node.inode, "old")]
+        asked = world.wire.count("GET", rf"/articles/{number}$")
+        await ask(world, "refresh", path="")  # everything below: at the next look
+        assert world.wire.count("GET", rf"/articles/{number}$") == asked
+        await world.ls(A)
+        assert world.wire.count("GET", rf"/articles/{number}$") == asked + 1
+        world.wire.down = True
+        with pytest.raises(FigfsError):
+            await ask(world, "refresh", path=A)
+        assert sorted(node.children) == ["new", "stays"]
