@@ -345,10 +345,12 @@ def _date(seconds: float | None) -> str | None:
 
 
 def _file_count(item: Container) -> int | None:
-    """Files of an article that has been listed."""
+    """Files that Figshare has of an article that has been listed."""
     if item.kind not in (Kind.ARTICLE, Kind.PUBLIC_ARTICLE) or item.status.listed_at is None:
         return None
-    return sum(not isinstance(child, Container) for child in item.descendants())
+    return sum(
+        isinstance(child, FileNode | LinkNode) and child.stored is not None for child in item.descendants()
+    )
 
 
 def _article_count(item: Container) -> int | None:
