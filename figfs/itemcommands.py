@@ -16,7 +16,9 @@ from figfs.errors import FigfsError, UnknownOutcome
 from figfs.figshare import cards
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
+from figfs.figshare.records import ArticleDetails
 from figfs.ledger import Ledger
+from figfs.namespace import standing
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
@@ -270,7 +272,7 @@ def _told(node: Container, found: CheckList) -> dict[str, Any]:
         "id": node.key.id,
         "path": node.path().lstrip("/"),
         "title": found.card.title,
-        "status": status_of(found.card),
+        "status": status_of(OWN[node.kind], found.card),
         "points": [[str(point.verdict), point.what, point.text] for point in found.points],
         "may_be_published": found.may_be_published,
         "stamp": found.stamp,
@@ -288,7 +290,7 @@ def of_item(item: Container, card: Card) -> dict[str, Any]:
         "id": card.id,
         "title": card.title,
         "doi": card.doi or None,
-        "status": status_of(card) if kind != "project" else "public" if card.published_date else "private",
+        "status": status_of(kind, card),
         "version": card.version or None,
         "type": card.defined_type_name or None,
         "created": _date(card.created_date),
@@ -308,22 +310,13 @@ def of_item(item: Container, card: Card) -> dict[str, Any]:
     }
 
 
-def status_of(card: Card) -> str:
-    """How an item stands, in a few words."""
-    if not card.is_published:
-        words = ["draft"]
-    elif card.status == "draft":
-        words = ["public", "edited"]
-    else:
-        words = ["public"]
-    if card.is_embargoed:
-        until = _date(card.embargo_date)
-        words.append(f"embargoed until {until[:10]}" if until else "embargoed")
-    if card.is_confidential:
-        words.append("confidential")
-    if card.is_metadata_record:
-        words.append("metadata only")
-    return ", ".join(words)
+def status_of(kind: str, card: Card) -> str:
+    """How an item stands, in the words of ``user.figshare.status``."""
+    if kind != "article":
+        return "public" if card.is_published else "private" if kind == "project" else "draft"
+    names = ("id", "status", "is_embargoed", "embargo_date", "is_confidential", "is_metadata_record")
+    fields: dict[str, Any] = {name: getattr(card, name) for name in names}
+    return standing.status_of(ArticleDetails(**fields, is_public=card.is_published))
 
 
 def page(card: Card, *, draft: bool) -> str | None:
