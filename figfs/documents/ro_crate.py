@@ -15,6 +15,7 @@ from figfs.documents.checksums import ShownFile
 from figfs.documents.citations import PUBLISHER
 from figfs.documents.texts import line, to_json
 from figfs.documents.works import Person, Work
+from figfs.figshare.records import Article
 
 NAME = "ro-crate-metadata.json"
 _SPECIFICATION = "https://w3id.org/ro/crate/1.1"
@@ -26,10 +27,15 @@ _UNKNOWN_DATE = "1970-01-01"  #: the specification demands one
 _types = mimetypes.MimeTypes(filenames=())  # the same on every machine
 
 
-def render(work: Work, files: Sequence[ShownFile]) -> bytes:
-    """A flat JSON-LD graph: the descriptor, the root data set, its files, people, licence, publisher."""
+def render(work: Work, files: Sequence[ShownFile] = (), articles: Sequence[Article] = ()) -> bytes:
+    """A flat JSON-LD graph: the descriptor, the root data set, its parts, people, licence, publisher.
+
+    ``files``: of an article; ``articles``: of a project or collection, data sets elsewhere on the web.
+    """
     people = [_person(number, person) for number, person in enumerate(work.people, 1)]
-    parts = list({part["@id"]: part for shown in files for part in _part(shown)}.values())
+    found = [part for shown in files for part in _part(shown)]
+    found += [part for article in articles for part in _member(article)]
+    parts = list({part["@id"]: part for part in found}.values())
     root: dict[str, Any] = {
         "@id": "./",
         "@type": "Dataset",
@@ -77,7 +83,7 @@ def _part(shown: ShownFile) -> list[dict[str, Any]]:
         url = line(file.download_url)
         if not re.fullmatch(r"(https?|ftp)://[\x21-\x7e]+", url):
             return []
-        return [{"@id": quote(url, safe=":/?#[]@!$&'()*+,;=%~"), "@type": "File", "name": name}]
+        return [{"@id": _as_reference(url), "@type": "File", "name": name}]
     entity: dict[str, Any] = {
         "@id": quote(shown.path, safe="/", errors="replace"),
         "@type": "File",
@@ -87,6 +93,20 @@ def _part(shown: ShownFile) -> list[dict[str, Any]]:
     if file.size_known:
         entity["contentSize"] = str(file.size)
     return [entity]
+
+
+def _member(article: Article) -> list[dict[str, Any]]:
+    """An article of a project or collection, by its DOI, or its page; none without either."""
+    doi = line(article.doi)
+    pages = (f"https://doi.org/{doi}" if doi else "", article.url_public_html, article.url)
+    page = next((url for url in map(line, pages) if re.fullmatch(r"https?://[\x21-\x7e]+", url)), "")
+    if not page:
+        return []
+    return [{"@id": _as_reference(page), "@type": "Dataset", "name": line(article.title) or page}]
+
+
+def _as_reference(url: str) -> str:
+    return quote(url, safe=":/?#[]@!$&'()*+,;=%~")
 
 
 def _media_type(given: str, path: str) -> str:

@@ -116,10 +116,9 @@ class FigshareDocuments:
             known = _EVERYBODYS if self._client.token is None else _ACCOUNT + _EVERYBODYS
             return [Entry(name, "file") for name in known]
         found = [Entry(METADATA, "file", writable=not item.public)]
-        found += [Entry(name, "file") for name in _CITATIONS]
+        found += [Entry(name, "file") for name in (*_CITATIONS, ro_crate.NAME)]
         if item.kind == "article":
-            found += [Entry(name, "file") for name in (MD5SUMS, ro_crate.NAME)]
-            found.append(Entry(VERSIONS, "directory"))
+            found += [Entry(MD5SUMS, "file"), Entry(VERSIONS, "directory")]
         if _is_public(item, await self._known(item)):
             found.append(Entry(STATS, "file"))
             if item.kind == "article":
@@ -158,6 +157,11 @@ class FigshareDocuments:
             return document
         if name in _CITATIONS:
             return _CITATIONS[name](await self._work(item)).encode()
+        if name == ro_crate.NAME:
+            if item.kind == "article":
+                return ro_crate.render(await self._work(item), await self._shown_files(item))
+            articles = await metadata.list_articles(self._client, item.kind, item.id, public=item.public)
+            return ro_crate.render(await self._work(item), articles=articles)
         if name == COLLABORATORS and self._has_notes(item):
             return to_json(await metadata.list_collaborators(self._client, item.id))
         if name == ALL_LINKS and self._has_links(item):
@@ -174,8 +178,6 @@ class FigshareDocuments:
     async def _read_of_article(self, item: Item, name: str) -> bytes:
         if name == MD5SUMS:
             return checksums.md5sums(await self._shown_files(item)).encode()
-        if name == ro_crate.NAME:
-            return ro_crate.render(await self._work(item), await self._shown_files(item))
         if name in _OAI:
             return await oai.get_record(self._client, item.id, _OAI[name])
         raise _missing(name)

@@ -9,7 +9,7 @@ from figfs.errors import BadAnswer, NotFound
 from figfs.figshare import items
 from figfs.figshare.client import Answer, Client, segment
 from figfs.figshare.paging import list_all
-from figfs.figshare.records import File, Id
+from figfs.figshare.records import Article, File, Id
 
 #: Bytes of an answer that becomes a document. The largest real ones have a few thousand authors.
 LARGEST = 4 << 20
@@ -55,6 +55,12 @@ async def list_public_files(client: Client, article_id: Id, *, version: int | No
     return await list_all(
         client, f"{path}/files" if version is None else f"{path}/versions/{version}/files", File
     )
+
+
+async def list_articles(client: Client, kind: str, item_id: Id, *, public: bool) -> list[Article]:
+    """The articles of a project or collection."""
+    path = f"/{KINDS[kind]}/{segment(item_id)}" if public else own_path(kind, item_id)
+    return await list_all(client, f"{path}/articles", Article)
 
 
 async def list_collaborators(client: Client, project_id: Id) -> list[Any]:

@@ -89,13 +89,14 @@ async def desk() -> AsyncIterator[Desk]:
 
 async def test_what_is_in_each(desk: Desk) -> None:
     """Records of OAI-PMH and statistics of what is public only; links and notes of what is one's own."""
-    article = ["metadata.json", *CITATIONS, "md5sums", "ro-crate-metadata.json", "versions"]
+    every = ["metadata.json", *CITATIONS, "ro-crate-metadata.json"]
+    article = [*every, "md5sums", "versions"]
     public = ["stats.json", *(f"{prefix}.xml" for prefix in OAI)]
     assert await desk.names(DRAFT) == [*article, "links.json", "links"]
     assert await desk.names(FROGS) == [*article, *public, "links.json", "links"]
     assert await desk.names(PUBLIC_FROGS) == [*article, *public]
-    assert await desk.names(COLLECTION) == ["metadata.json", *CITATIONS, "links.json", "links"]
-    assert await desk.names(PROJECT) == ["metadata.json", *CITATIONS, "collaborators.json", "notes"]
+    assert await desk.names(COLLECTION) == [*every, "links.json", "links"]
+    assert await desk.names(PROJECT) == [*every, "collaborators.json", "notes"]
     root = ["account.json", "quota.json", "licenses.json", "categories.json", "status.json"]
     assert await desk.names(ROOT) == root
 
@@ -185,6 +186,12 @@ async def test_citations(desk: Desk) -> None:
 async def test_ro_crate(desk: Desk) -> None:
     entities = check_crate(await desk.documents.read(IN_PROJECT, "ro-crate-metadata.json"))
     assert entities["rasters/dem_2023.tif"]["contentSize"] == "10485761"
+    entities = check_crate(await desk.documents.read(COLLECTION, "ro-crate-metadata.json"))
+    assert (
+        entities["https://doi.org/10.6084/m9.figshare.20000005.v2"]["name"]
+        == "Frog calls of the Atlantic forest"
+    )
+    check_crate(await desk.documents.read(PROJECT, "ro-crate-metadata.json"))
 
 
 @pytest.mark.parametrize("prefix", OAI)
