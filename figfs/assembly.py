@@ -15,6 +15,10 @@ import trio
 from figfs import openers
 from figfs.containers import Containers
 from figfs.deletions import Deletions
+from figfs.documentfiles import DocumentFiles
+from figfs.documents.entries import Documents
+from figfs.documents.service import FigshareDocuments
+from figfs.dotfigshare import DotFigshare
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
@@ -35,6 +39,7 @@ from figfs.reading.blockstore import BlockStore
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.settling import Settler
+from figfs.shownfiles import shown_files
 from figfs.storedfiles import StoredFiles
 from figfs.terminal import visible
 from figfs.writing.journal import Journal, read_journal
@@ -87,6 +92,8 @@ def assemble(
     memory: int = MEMORY,
     verify: str = "end",
     lookahead: bool = True,
+    documents: Documents | None = None,
+    show_dotfigshare: bool = False,
     parts_at_once: int = PARTS_AT_ONCE,
     still_open: Callable[[int, int], bool] = openers.still_open_for_writing,
     is_killed: Callable[[int], bool] = openers.is_killed,
@@ -96,6 +103,7 @@ def assemble(
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
     seconds. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
     ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
+    ``documents``: what is in every ``.figshare``, instead of what Figshare tells.
     """
     background = client.background()
     limit = account.maximum_file_size
@@ -183,6 +191,33 @@ def assemble(
         progress=lambda: uploader.progress,
         parked=journal.parked,
     )
+
+    async def owed() -> object:
+        return await ledger.report()
+
+    if documents is None:
+        documents = FigshareDocuments(
+            client=client, status=owed, shown=lambda item: shown_files(tree, listings, item)
+        )
+        documents.on_changed = lambda item: dot_figshare.item_changed(item)
+    document_files = DocumentFiles(
+        tree=tree,
+        documents=documents,
+        nursery=nursery,
+        seconds=dir_timeout,
+        op_timeout=op_timeout,
+        still_open=still_open,
+        is_killed=is_killed,
+        now_ns=now_ns,
+    )
+    dot_figshare = DotFigshare(
+        tree=tree,
+        files=document_files,
+        documents=documents,
+        nursery=nursery,
+        seconds=dir_timeout,
+        listed=show_dotfigshare,
+    )
     filesystem = FileSystem(
         tree=tree,
         listings=listings,
@@ -192,6 +227,7 @@ def assemble(
         containers=containers,
         xattrs=xattrs,
         lookahead=ahead,
+        dot_figshare=dot_figshare,
         resumer=resumer,
         dir_timeout=dir_timeout,
         quota=quota,

@@ -13,17 +13,20 @@ import errno
 import logging
 import math
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
+from figfs import dotfigshare
 from figfs.containers import Containers
+from figfs.documentfiles import FIRST as FIRST_DOCUMENT
+from figfs.dotfigshare import DotFigshare
 from figfs.errors import FigfsError
 from figfs.figshare.records import Account
 from figfs.lookahead import Lookahead
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
+from figfs.namespace.nodes import Container, DocumentNode, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
@@ -69,6 +72,7 @@ class FileSystem:
         resumer: Resumer,
         xattrs: ExtendedAttributes,
         lookahead: Lookahead,
+        dot_figshare: DotFigshare,
         dir_timeout: float,
         quota: Quota,
         uid: int,
@@ -85,6 +89,8 @@ class FileSystem:
         self._resumer = resumer
         self.xattrs = xattrs
         self._lookahead = lookahead
+        self._dot = dot_figshare
+        self._documents = dot_figshare.files
         self._dir_timeout = dir_timeout
         self._quota = quota
         self._uid = uid
@@ -103,7 +109,7 @@ class FileSystem:
         elif node.mode is not None:
             mode = node.file_type | node.mode
         else:
-            mode = node.file_type | (0o777 if isinstance(node, Container) else 0o666) & ~self._umask
+            mode = node.file_type | self._permissions(node) & ~self._umask
         mtime = node.mtime_ns if node.mtime_ns is not None else node.remote_time_ns
         size = 0 if isinstance(node, Container) else node.size
         valid_for = self._valid_for(node)
@@ -123,12 +129,19 @@ class FileSystem:
             name_valid_for=0.0 if _may_be_dropped(node) else valid_for,
         )
 
+    def _permissions(self, node: Node) -> int:
+        if self._dot.owns(node):
+            return self._dot.permissions(node)
+        return 0o777 if isinstance(node, Container) else 0o666
+
     def _valid_for(self, node: Node) -> float:
         """Seconds for which the kernel may answer for ``node`` by itself.
 
         What Figshare has and nobody here is changing: as long as its listing is fresh, for it would be
         answered from that listing anyway. Else ``SHORT``.
         """
+        if isinstance(node, DocumentNode):
+            return 0.0  # made when it is looked up: until then nobody knows its size
         parent = node.parent
         if parent is None or node.changed_at == math.inf:
             return SHORT
@@ -150,6 +163,8 @@ class FileSystem:
         return self.xattrs.list(self._tree.node(inode))
 
     def setxattr(self, inode: int, name: str, value: bytes) -> None:
+        if self._dot.owns(self._tree.node(inode)):
+            raise OSError(errno.EOPNOTSUPP, "no attributes can be set on documents")
         self.xattrs.set(self._tree.node(inode), name, value)
 
     def removexattr(self, inode: int, name: str) -> None:
@@ -163,6 +178,9 @@ class FileSystem:
         node = self._tree.node(inode)
         if change.uid not in (None, self._uid) or change.gid not in (None, self._gid):
             raise OSError(errno.EPERM, "all files belong to the owner of the mount")
+        if self._dot.owns(node):
+            self._dot.setattr(node, change, handle)
+            return node
         if change.size is not None:
             if not isinstance(node, FileNode):
                 raise OSError(errno.EISDIR, "not a file")
@@ -203,12 +221,25 @@ class FileSystem:
         if raw_name == b"..":
             return container.parent or container
         name = naming.check_name(raw_name)
+        if container.kind is Kind.DOT_FIGSHARE:
+            return await self._dot.lookup(container, name)
+        if self._is_dot_figshare(container, name) and (dot := self._dot.directory_of(container)) is not None:
+            return dot
         node = self._tree.find(container, name)
         await self._listings.ensure_listed(container, stale_is_fine=node is not None)
         node = self._tree.find(container, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         return node
+
+    @staticmethod
+    def _is_dot_figshare(container: Container, name: str) -> bool:
+        """Whether ``name`` stands for the documents there: what Figshare has of that name goes first."""
+        return (
+            name == dotfigshare.NAME
+            and name not in container.children
+            and dotfigshare.item_of(container) is not None
+        )
 
     def remember(self, node: Node) -> None:
         """The kernel holds one more reference."""
@@ -220,11 +251,18 @@ class FileSystem:
     async def opendir(self, inode: int) -> int:
         """A handle with a snapshot of the directory: nothing comes twice, nothing that stays is left out."""
         container = self._tree.container(inode)
-        self._lookahead.opens(container)
-        await self._listings.ensure_listed(container)
+        if container.kind is Kind.DOT_FIGSHARE:
+            await self._dot.list(container)
+        else:
+            self._lookahead.opens(container)
+            await self._listings.ensure_listed(container)
         number = self._next_directory
         self._next_directory += 1
-        self._directories[number] = [DirectoryEntry(name, node) for name, node in container.children.items()]
+        entries = [DirectoryEntry(name, node) for name, node in container.children.items()]
+        if self._dot.listed and self._is_dot_figshare(container, dotfigshare.NAME):
+            dot = self._dot.directory_of(container)
+            entries += [DirectoryEntry(dotfigshare.NAME, dot)] if dot is not None else []
+        self._directories[number] = entries
         return number
 
     def readdir(self, number: int, start: int) -> list[DirectoryEntry]:
@@ -245,10 +283,14 @@ class FileSystem:
 
     # -- files ------------------------------------------------------------
 
-    def create(self, parent: int, raw_name: bytes, mode: int, pid: int) -> tuple[FileNode, int]:
+    def create(self, parent: int, raw_name: bytes, mode: int, pid: int) -> tuple[Node, int]:
         """A new file and a handle of it; local and instant."""
         container = self._tree.container(parent)
         name = naming.check_name(raw_name)
+        if container.kind is Kind.DOT_FIGSHARE:
+            return self._dot.create(container, name, mode, pid)
+        if self._is_dot_figshare(container, name):
+            raise OSError(errno.EEXIST, f"{name!r} exists")
         if container.kind not in (Kind.ARTICLE, Kind.FOLDER):
             raise OSError(errno.EPERM, "files belong into an article: make one with mkdir")
         if tempnames.classify(name).kind is tempnames.Kind.REFUSED:
@@ -260,6 +302,39 @@ class FileSystem:
         if mode & 0o777 != 0o666 & ~self._umask:
             node.mode = mode & 0o7777
         return node, handle
+
+    def is_document(self, inode: int) -> bool:
+        return isinstance(self._tree.node(inode), DocumentNode)
+
+    async def open_document(self, inode: int, flags: int, pid: int) -> int:
+        """A handle of a document, made now unless it is known. The kernel is to keep nothing of it."""
+        return await self._dot.open(self._tree.node(inode), flags, pid)
+
+    def read(self, number: int, offset: int, size: int) -> Awaitable[bytes | memoryview]:
+        if number < FIRST_DOCUMENT:
+            return self.files.read(number, offset, size)
+        return self._documents.read(number, offset, size)
+
+    def write(self, number: int, offset: int, data: bytes) -> Awaitable[int]:
+        return (self.files if number < FIRST_DOCUMENT else self._documents).write(number, offset, data)
+
+    def flush(self, number: int) -> Awaitable[None]:
+        return (self.files if number < FIRST_DOCUMENT else self._documents).flush(number)
+
+    async def fsync(self, number: int) -> None:
+        """What is written to a document is in memory until its close."""
+        if number < FIRST_DOCUMENT:
+            await self.files.fsync(number)
+
+    async def release(self, number: int) -> None:
+        if number < FIRST_DOCUMENT:
+            self.files.release(number)
+        else:
+            await self._documents.release(number)
+
+    def inode_of(self, number: int) -> int:
+        """The inode number of an open handle's file."""
+        return (self.files if number < FIRST_DOCUMENT else self._documents).inode_of(number)
 
     def open(self, inode: int, flags: int, pid: int) -> tuple[int, bool]:
         """A handle, and whether the kernel may keep its pages: a node's bytes change only through this mount,
@@ -278,6 +353,10 @@ class FileSystem:
         """Remove a name. For a file local and instant; an article's link in a collection leaves it within the
         deadline.
         """
+        container = self._tree.container(parent)
+        if container.kind is Kind.DOT_FIGSHARE:
+            await self._dot.unlink(container, naming.check_name(raw_name))
+            return
         node = self._child(parent, raw_name)
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
@@ -298,7 +377,12 @@ class FileSystem:
     async def mkdir(self, parent: int, raw_name: bytes, mode: int) -> Container:
         """A new article, project or collection on Figshare, or a folder here."""
         container = self._tree.container(parent)
-        node = await self._containers.make(container, naming.check_name(raw_name))
+        name = naming.check_name(raw_name)
+        if container.kind is Kind.DOT_FIGSHARE:
+            raise OSError(errno.EPERM, "no directories here")
+        if self._is_dot_figshare(container, name):
+            raise OSError(errno.EEXIST, f"{name!r} exists")
+        node = await self._containers.make(container, name)
         if mode & 0o777 != 0o777 & ~self._umask:
             node.mode = mode & 0o7777
             self._tree.save(node)
@@ -309,6 +393,8 @@ class FileSystem:
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
+        if node.kind is Kind.DOT_FIGSHARE:
+            raise OSError(errno.EPERM, "a part of every mount")
         await self._containers.remove(node)
 
     # -- rename ------------------------------------------------------------
@@ -319,9 +405,17 @@ class FileSystem:
         """``rename(2)``. For files local and instant; for articles, projects and collections their title."""
         if flags & ~RENAME_NOREPLACE:
             raise OSError(errno.EINVAL, "only RENAME_NOREPLACE")
-        node = self._child(parent_old, raw_old)
-        container = self._tree.container(parent_new)
+        source, container = self._tree.container(parent_old), self._tree.container(parent_new)
         name = naming.check_name(raw_new)
+        if Kind.DOT_FIGSHARE in (source.kind, container.kind):
+            old = naming.check_name(raw_old)
+            await self._dot.rename(source, old, container, name, replace=not flags & RENAME_NOREPLACE)
+            return
+        if self._is_dot_figshare(container, name):
+            raise OSError(errno.EPERM, "a name of figfs's own")
+        node = self._child(parent_old, raw_old)
+        if isinstance(node, Container) and node.kind is Kind.DOT_FIGSHARE:
+            raise OSError(errno.EPERM, "a part of every mount")
         target = self._tree.find(container, name)
         if target is node:
             if node.name != name:

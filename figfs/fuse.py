@@ -279,37 +279,41 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         node, number = self._fs.create(parent_inode, name, mode & ~ctx.umask, ctx.pid)
-        return pyfuse3.FileInfo(fh=number), self._remembered(node)
+        direct_io = self._fs.is_document(node.inode)
+        return pyfuse3.FileInfo(fh=number, direct_io=direct_io), self._remembered(node)
 
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if self._fs.is_document(inode):
+            number = await self._fs.open_document(inode, flags, ctx.pid)
+            return pyfuse3.FileInfo(fh=number, direct_io=True)
         number, keep_cache = self._fs.open(inode, flags, ctx.pid)
         return pyfuse3.FileInfo(fh=number, keep_cache=keep_cache)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._fs.files.read(fh, off, size)  # type: ignore[return-value]  # any buffer will do
+        return await self._fs.read(fh, off, size)  # type: ignore[return-value]  # any buffer will do
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._fs.files.write(fh, off, buf)
+        return await self._fs.write(fh, off, buf)
 
     @handler
     async def flush(self, fh: int) -> None:
         try:
-            await self._fs.files.flush(fh)
+            await self._fs.flush(fh)
         except (OSError, FigfsError):
             # The file may be as Figshare has it again. Size and time of what was refused must not be believed
             # for another moment: "cp -p" has failed, and an "rsync -a" after it is to see that. This notice
             # takes no lock in the kernel, so it may be given in a handler (fs/fuse/inode.c,
             # fuse_reverse_inval_inode).
             with contextlib.suppress(OSError):  # the kernel does not know the inode any more
-                pyfuse3.invalidate_inode(self._fs.files.inode_of(fh), attr_only=True)
+                pyfuse3.invalidate_inode(self._fs.inode_of(fh), attr_only=True)
             raise
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._fs.files.fsync(fh)
+        await self._fs.fsync(fh)
 
     @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -317,7 +321,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def release(self, fh: int) -> None:
-        self._fs.files.release(fh)
+        await self._fs.release(fh)
 
 
 def entry_attributes(attributes: Attributes) -> pyfuse3.EntryAttributes:

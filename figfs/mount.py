@@ -108,6 +108,7 @@ async def _serve(
             memory=settings.memory,
             verify=settings.verify,
             lookahead=settings.lookahead,
+            show_dotfigshare=settings.show_dotfigshare,
             parts_at_once=settings.parts,
         )
         filesystem = parts.filesystem

@@ -229,6 +229,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("unmount-timeout", read_time, "How long an unmount waits for uploads.", "TIME", "unmount_timeout"),
     Option("grace", read_time, "How long a delete or rename can still be undone.", "TIME", "grace"),
     Option(
+        "show-dotfigshare",
+        _switch,
+        "List .figshare in the directories that have one: programs that walk the tree will meet it.",
+        field="show_dotfigshare",
+    ),
+    Option(
         "noxattr",
         _switch,
         "No extended attributes: the kernel does not ask for them before every write.",

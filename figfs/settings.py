@@ -60,6 +60,7 @@ class Settings:
     cache_min_free: int = 1 << 30  #: free space of the disk that the cache leaves alone
     memory: int = 128 << 20  #: blocks in memory, of all open files together
     verify: str = "end"  #: when the MD5 of a file is checked: one of ``options.VERIFY``
+    show_dotfigshare: bool = False  #: list ``.figshare``, which is found by its name only else
     lookahead: bool = True  #: fetch what a walk through a directory will ask for next
     #: Parts of uploads on their way at once, over all files; at most ``MOST_PARTS``. Four are three times as
     #: fast as one connection only if copying in and sealing took no time (ARCHITECTURE.md).

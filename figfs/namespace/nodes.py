@@ -258,6 +258,42 @@ class LinkNode(Node):
         return len(self.target.encode("utf-8", "surrogateescape"))
 
 
+class DocumentNode(Node):
+    """A file in ``.figshare``: a document, made by figfs when it is asked for, or a scratch file beside it,
+    which is in memory only.
+    """
+
+    __slots__ = (
+        "content",
+        "creates",
+        "document",
+        "handles",
+        "made_size",
+        "removable",
+        "shown_as",
+        "writable",
+        "written",
+    )
+
+    def __init__(self, key: Key, inode: int) -> None:
+        super().__init__(key, inode)
+        self.document = ""  #: its path inside ``.figshare``
+        self.writable = False
+        self.removable = False
+        self.shown_as: bytes | None = None  #: digest of the document as it was last made
+        self.made_size = 0  #: its bytes then
+        self.written: int | None = None  #: bytes, while a program writes it
+        self.content: bytearray | None = None  #: of a scratch file; None: a document
+        self.creates = False  #: of a scratch file: its close makes something on Figshare (a note)
+        self.handles = 0
+
+    @property
+    def size(self) -> int:
+        if self.content is not None:
+            return len(self.content)
+        return self.written if self.written is not None else self.made_size
+
+
 #: From a random start: a file keeps the inode number it was made with (``Attributes``), so no other mount may
 #: use it.
 _pending_ids = itertools.count(random.getrandbits(_ID_BITS - 3))
@@ -320,4 +356,6 @@ def make_node(key: Key, inode: int) -> Node:
         return Container(key, inode)
     if key.kind in LINKS:
         return LinkNode(key, inode)
+    if key.kind is Kind.DOCUMENT:
+        return DocumentNode(key, inode)
     return FileNode(key, inode)
