@@ -54,10 +54,10 @@ class Local:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """The last public version."""
+    """The last public version. ``files``: None if they cannot be seen, under an embargo for example."""
 
     card: Card
-    files: Sequence[File] = ()
+    files: Sequence[File] | None = None
 
 
 def may_be_published(points: Iterable[Point]) -> bool:
@@ -227,7 +227,11 @@ def _changes(card: Card, files: Sequence[File], published: Published | None) -> 
     if published is None:
         return [Point(Verdict.OK, "version", "the first")]
     number = published.card.version or 1
-    found = [*_changed_fields(card, published.card), *_changed_files(files, published.files)]
+    found = _changed_fields(card, published.card)
+    if published.files is None:
+        found.append("its public files cannot be seen")
+    else:
+        found += _changed_files(files, published.files)
     if not found and card.status == "public":
         return [Point(Verdict.IN_THE_WAY, "version", f"nothing has changed since version {number}")]
     text = "; ".join(found) or "nothing that is compared here"

@@ -188,9 +188,10 @@ class Publishing:
             seen = await cards.get_public(self._client, KINDS[node.kind], node.key.id)
             if node.kind is Kind.COLLECTION:
                 return Published(seen)
-            return Published(seen, await files.list_public(self._client, node.key.id))
+            held = await files.list_public(self._client, node.key.id)
+            return Published(seen, held if held or not seen.is_embargoed else None)
         except NotFound:  # published a moment ago, or under an embargo
-            return Published(card, ()) if card.version else None
+            return Published(card) if card.version else None
 
     async def _files(self, article: Container) -> list[File]:
         try:

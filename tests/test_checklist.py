@@ -150,6 +150,13 @@ def test_against_the_published_version() -> None:
     assert shown["changes"] == "title; added d.csv; replaced c.csv; removed b.csv"
 
 
+def test_a_published_version_that_cannot_be_seen() -> None:
+    """Under an embargo its files are hidden: they are not said to be new."""
+    points = of_article(card(version=2), [file()], Published(card(version=2)), Local())
+    assert may_be_published(points)
+    assert [point.text for point in points if point.what == "changes"] == ["its public files cannot be seen"]
+
+
 def test_the_same_again_is_not_published() -> None:
     """Of an article that has no draft of a next version there is nothing to publish."""
     old = Published(card(version=2, status="public"), [file()])
