@@ -26,6 +26,7 @@ from figfs import (
     background,
     cachecli,
     itemcli,
+    logincli,
     logs,
     mountpoint,
     options,
@@ -34,7 +35,7 @@ from figfs import (
     statuscli,
 )
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
-from figfs.settings import DEFAULT_API, Settings, check_token, token_file
+from figfs.settings import Settings
 
 logger = logging.getLogger("figfs.cli")  # as a program it is __main__
 
@@ -80,7 +81,7 @@ def explain(exc: BaseException, configuration: options.Configuration | None = No
         return 130, "interrupted"
     if isinstance(known, Unauthorized) and configuration is not None:
         api, origin = configuration.settings.api, configuration.token_origin
-        return 1, f"{api} refuses the token in {origin}: run 'figfs login' with a new one"
+        return 1, f"{api} refuses the token in {origin}: run '{configuration.log_in_with}' with a new one"
     if isinstance(known, ConfigurationError):
         return known.exit_code, logs.redact(str(known), token)
     if known is not None:
@@ -325,40 +326,6 @@ def umount_command(*, place: Path, lazy: bool, dead: bool, state_dir: str | None
     return 0
 
 
-@cli.command("login", short_help="Check a personal token and keep it.")
-@click.option("--token-file", metavar="FILE", help="Keep it in this file.")
-@click.option("--api", metavar="URL", help="Base URL of the API.")
-@click.option("--config", metavar="FILE", help="Configuration file instead of config.toml.")
-def login_command(**given: str | None) -> int:
-    """Ask for a personal token, check it with Figshare, and keep it for the mounts to come.
-
-    The token is made on the web page of Figshare, under Applications. It is read without echo, or from stdin.
-    """
-    import trio
-
-    from figfs import login
-
-    flags = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
-    choices, _ = options.gather(flags=flags)
-    api = choices["api"].value if "api" in choices else DEFAULT_API
-    path = choices["token-file"].value if "token-file" in choices else token_file()
-    token = check_token(_ask_for_token(), "what was typed")
-    logs.configure("warning", token=token)
-    account = trio.run(functools.partial(login.check, token, api=api))
-    login.keep(token, path)
-    print(login.describe(account))
-    print(f"The token is kept in {path}.")
-    if os.environ.get("FIGFS_TOKEN"):
-        print("FIGFS_TOKEN is set, and counts more than this file.", file=sys.stderr)
-    return 0
-
-
-def _ask_for_token() -> str:
-    if sys.stdin.isatty():
-        return str(click.prompt("Personal token", hide_input=True, err=True))
-    return sys.stdin.readline()
-
-
 @cli.command("sandbox", short_help="Run a local Figshare.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0: any free one.")
 @click.option(
@@ -386,6 +353,9 @@ def sandbox_command(*, port: int, directory: Path | None, memory: bool, seed: st
 
 
 for command in (
+    logincli.login_command,
+    logincli.logout_command,
+    logincli.accounts_command,
     cachecli.cache_group,
     cachecli.warm_command,
     cachecli.pin_command,

@@ -38,6 +38,7 @@ from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.reading.blockstore import BlockStore, default_cache_size
+from figfs.renewing import kept_valid
 from figfs.settings import Settings
 from figfs.statedirectory import locked, socket_path
 from figfs.terminal import amount, count, visible
@@ -64,10 +65,14 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     _raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    async with open_client(
-        api=settings.api, token=settings.token, rate=settings.api_rate, burst=settings.api_burst
-    ) as client:
+    async with (
+        open_client(
+            api=settings.api, token=settings.token, rate=settings.api_rate, burst=settings.api_burst
+        ) as client,
+        kept_valid(client, settings.token_file) as renewal,
+    ):
         account = await _first_answer(client, settings)
+        renewal.aloud = True
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
         with (

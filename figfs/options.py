@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from figfs.credentials import account_name, find_token, how_to_log_in
 from figfs.errors import ConfigurationError
-from figfs.settings import DEFAULT_API, MOST_PARTS, Settings, config_dir, find_token
+from figfs.settings import DEFAULT_API, MOST_PARTS, Settings, config_dir
 
 LOG_LEVELS = ("error", "warning", "info", "debug")
 VERIFY = ("end", "open", "background")
@@ -194,7 +195,8 @@ class Option:
 
 OPTIONS: tuple[Option, ...] = (
     Option("api", _url, "Base URL of the API.", "URL", "api"),
-    Option("token-file", _path, "File that holds the personal token.", "FILE"),
+    Option("account", account_name, "Account of 'figfs login --account'.", "NAME"),
+    Option("token-file", _path, "File that holds the token.", "FILE"),
     Option("state-dir", _path, "Where uploads that are owed are kept.", "DIR", "state_dir"),
     Option("cache-dir", _path, "Where downloaded data is kept.", "DIR", "cache_dir"),
     Option(
@@ -298,6 +300,7 @@ class Configuration:
     token_origin: str  #: where the token was found, for the message when Figshare refuses it
     log_file: Path | None
     log_level: str
+    log_in_with: str = "figfs login"  #: the command that puts a new token there
 
 
 def split_mount_options(text: str) -> list[tuple[str, str | None]]:
@@ -470,18 +473,32 @@ def load(
     choices, passed_on = gather(
         flags=flags, mount_options=mount_options, source=source, environ=environ, directory=directory
     )
-    file = choices.get("token-file")
-    token, token_origin = find_token(
+    file, account = choices.get("token-file"), choices.get("account")
+    found = find_token(
         named=file.value if file and not file.from_file else None,
         configured=file.value if file and file.from_file else None,
+        account=account.value if account and not account.from_file else None,
+        configured_account=account.value if account and account.from_file else None,
         environ=environ,
         directory=directory,
     )
     fields = {_BY_NAME[name].field: choice.value for name, choice in choices.items() if _BY_NAME[name].field}
+    api = found.credential.api
+    if api and fields.setdefault("api", api) != api:
+        raise ConfigurationError(f"the token in {found.origin} is one of {api}, not of {fields['api']}")
     log_file, log_level = choices.get("log-file"), choices.get("log-level")
     return Configuration(
-        settings=Settings(mountpoint=mountpoint.absolute(), token=token, fuse_options=passed_on, **fields),
-        token_origin=token_origin,
+        settings=Settings(
+            mountpoint=mountpoint.absolute(),
+            token=found.token,
+            token_file=found.file,
+            fuse_options=passed_on,
+            **fields,
+        ),
+        token_origin=found.origin,
+        log_in_with=how_to_log_in(found.file, oauth=found.credential.oauth is not None, directory=directory)
+        if found.file is not None
+        else "figfs login",
         log_file=log_file.value if log_file else None,
         log_level=log_level.value if log_level else "warning",
     )

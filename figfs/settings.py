@@ -1,6 +1,7 @@
 """All that can be configured, read once. ``mount.py`` unpacks a ``Settings``; no other part sees one whole.
 
-``options.py`` makes a ``Settings`` from flags, ``-o``, environment and file; the token has its own ways.
+``options.py`` makes a ``Settings`` from flags, ``-o``, environment and file; where the token comes from is in
+``credentials.py``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
@@ -51,6 +51,7 @@ class Settings:
 
     mountpoint: Path
     token: Token
+    token_file: Path | None = None  #: where it was found, to be read again; None: not in a file
     api: str = DEFAULT_API  #: base URL of the API, without a trailing slash
     state_dir: Path | None = None  #: None: the platform's state directory, one folder for each account
     cache_dir: Path | None = None  #: None: the platform's cache directory, ``$XDG_CACHE_HOME/figfs``
@@ -83,63 +84,12 @@ class Settings:
     fuse_options: tuple[str, ...] = ()  #: further options for libfuse, as they are
 
 
-# ---- where the token comes from ----------------------------------------------------------------------
+# ---- places and words ---------------------------------------------------------------------------------
 
 
 def config_dir() -> Path:
-    """``$XDG_CONFIG_HOME/figfs``: where config.toml and the token of ``figfs login`` are."""
+    """``$XDG_CONFIG_HOME/figfs``: where config.toml and the accounts of ``figfs login`` are."""
     return platformdirs.user_config_path("figfs")
-
-
-def token_file(directory: Path | None = None) -> Path:
-    """The file in which ``figfs login`` keeps the token; ``directory`` is ``config_dir()`` unless given."""
-    return (directory or config_dir()) / "token"
-
-
-def find_token(
-    *,
-    named: Path | None = None,
-    configured: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-    directory: Path | None = None,
-) -> tuple[Token, str]:
-    """The token, and where it was found.
-
-    Looked for in this order: ``named``, the file that a flag, ``-o`` or the environment names;
-    ``FIGFS_TOKEN``; ``configured``, the file that config.toml names; the systemd credential ``figfs-token``;
-    the file of ``figfs login``, which nobody but its owner may be able to read. Raises ConfigurationError
-    with what to do; its text never holds the token.
-    """
-    if named is not None:
-        return _token_in(named), str(named)
-    if text := environ.get("FIGFS_TOKEN"):
-        return check_token(text, "FIGFS_TOKEN"), "FIGFS_TOKEN"
-    if configured is not None:
-        return _token_in(configured), str(configured)
-    if credentials := environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(credentials) / "figfs-token"
-        if credential.exists():
-            return _token_in(credential), str(credential)
-    kept = token_file(directory)
-    try:
-        mode = kept.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise ConfigurationError(
-            "no token: run 'figfs login', or give --token-file FILE or FIGFS_TOKEN"
-        ) from exc
-    except OSError as exc:
-        raise ConfigurationError(f"cannot read the token in {kept}: {exc.strerror}") from exc
-    if mode & 0o077:
-        raise ConfigurationError(f"others can read the token in {kept}: run 'chmod 600 {kept}'")
-    return _token_in(kept), str(kept)
-
-
-def _token_in(path: Path) -> Token:
-    try:
-        text = path.read_bytes().decode("ascii", errors="replace")
-    except OSError as exc:
-        raise ConfigurationError(f"cannot read the token in {path}: {exc.strerror}") from exc
-    return check_token(text, str(path))
 
 
 def check_token(text: str, origin: str) -> Token:

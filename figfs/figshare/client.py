@@ -14,7 +14,7 @@ import itertools
 import logging
 import random
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import cachetools
@@ -36,6 +36,7 @@ from figfs.figshare.wire import (
     SILENCE_TIMEOUT,
     TRY_TIMEOUT,
     Failed,
+    TokenSource,
     Wire,
     is_loopback,
     origin,
@@ -125,6 +126,15 @@ class Client:
         self.wire.token = token
 
     @property
+    def token_source(self) -> TokenSource | None:
+        """Asked for another token when one is refused or about to expire; None: nobody is."""
+        return self.wire.source
+
+    @token_source.setter
+    def token_source(self, source: TokenSource | None) -> None:
+        self.wire.source = source
+
+    @property
     def paced(self) -> bool:
         """Whether API requests have to wait for their turn."""
         return self._pacer.paced
@@ -161,12 +171,16 @@ class Client:
         file: FormFile | None = None,
         read: Callable[[Answer], T],
         read_only: bool = False,
+        anonymous: bool = False,
+        secrets: Iterable[str] = (),
     ) -> T:
         """Send a request to the API until it is answered, and return ``read(answer)``.
 
         ``path`` begins with a slash, its ids quoted by ``segment``. ``body``: sent as JSON unless None;
         ``file``: sent as a form (multipart/form-data) instead.
         ``read`` may raise ``BadAnswer``. ``read_only``: a POST that changes nothing and may be repeated.
+        ``anonymous``: without the token, and out of turn: it is how one comes by a token, for which all
+        others wait. ``secrets``: of the body, not to appear in an error.
 
         Raises the ``RemoteError`` that the last try ended in: after ``retry.TRIES`` tries or ``PATIENCE``
         seconds, or as soon as the next try would come after the deadline of the caller. A POST whose answer
@@ -184,11 +198,19 @@ class Client:
         async def once() -> T:
             nonlocal maybe_done
             self.wire.ensure_reach(self.api, what=what)  # before it waits for its turn
-            await self._pacer.acquire(self._priority)
+            if not anonymous:
+                await self._pacer.acquire(self._priority)
             try:
                 return read(
                     await self._ask(
-                        method, self.api + path, what=what, params=params, content=content, kind=kind
+                        method,
+                        self.api + path,
+                        what=what,
+                        params=params,
+                        content=content,
+                        kind=kind,
+                        authorized=not anonymous,
+                        secrets=secrets,
                     )
                 )
             except BadAnswer as bad:
@@ -255,6 +277,8 @@ class Client:
         params: Mapping[str, str | int] | None,
         content: bytes | None,
         kind: str,
+        authorized: bool,
+        secrets: Iterable[str],
     ) -> Answer:
         """One try of an API request. Raises ``Failed``."""
         headers = {"Accept": "application/json"}
@@ -263,7 +287,7 @@ class Client:
         self.wire.api_requests += 1
         with trio.move_on_after(TRY_TIMEOUT):
             async with self.wire.exchange(
-                method, url, what=what, authorized=True, headers=headers, params=params, content=content
+                method, url, what=what, authorized=authorized, headers=headers, params=params, content=content
             ) as response:
                 if (
                     "x-amzn-waf-action" in response.headers
@@ -272,7 +296,7 @@ class Client:
                         Failure.GARBLED, BadAnswer(f"{what}: answered by a bot challenge, not by Figshare")
                     )
                 if not 200 <= response.status_code < 300:
-                    raise await self.wire.refused(response, what=what)
+                    raise await self.wire.refused(response, what=what, secrets=secrets)
                 body = await self.wire.read_body(response, what=what)
                 return Answer(response.status_code, response.headers, body)
         raise Failed(Failure.LOST, TooSlow(f"{what}: no whole answer within {TRY_TIMEOUT:.0f} s"))

@@ -6,12 +6,13 @@ appear in neither log nor error: those of uploads and of storage are secrets the
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import cachetools
 import httpx
@@ -31,6 +32,8 @@ PROBE_TIMEOUT = 4.0  #: for connecting to a server that was out of reach: somebo
 SILENCE_TIMEOUT = 20.0  #: without a byte
 TRY_TIMEOUT = 60.0  #: for one try of an API request, from its first byte to its last
 CLOSE_TIMEOUT = 5.0  #: for closing a connection, when nothing may interrupt it
+
+TOKENS_HIDDEN = 8  #: the last ones: an answer may be to a request with one from before
 
 LARGEST_ANSWER = 64 << 20  #: bytes; a page of 1000 articles has about two million
 
@@ -57,6 +60,19 @@ class Failed(Exception):
         self.retry_after = retry_after
 
 
+class TokenSource(Protocol):
+    """Where the next token comes from when one has had its time (``renewing.py``)."""
+
+    async def ready(self) -> None:
+        """A request that needs the token is about to be sent. Returns at once unless it has expired."""
+
+    async def refused(self, token: Token) -> bool:
+        """``token`` was answered by 401. Whether there is another now, to try once more with.
+
+        Raises RemoteError where that cannot be known at present.
+        """
+
+
 class Wire:
     """The connections of a client, and what went over them."""
 
@@ -81,7 +97,9 @@ class Wire:
         self._http = http
         self._direct = direct
         self._reach: cachetools.LRUCache[object, Reach] = cachetools.LRUCache(64)
+        self._had: collections.deque[str] = collections.deque(maxlen=TOKENS_HIDDEN)
         self.token = token
+        self.source: TokenSource | None = None
 
     @property
     def token(self) -> Token | None:
@@ -95,6 +113,8 @@ class Wire:
                 "the token is empty or holds characters that no token has (spaces, for example)"
             )
         self._token = token
+        if token is not None:
+            self._had.append(token.reveal())
 
     @contextlib.asynccontextmanager
     async def exchange(
@@ -115,13 +135,55 @@ class Wire:
 
         ``what``: the request in a few words for log and errors; the URL appears in neither, since the URLs of
         uploads and of storage hold secrets. ``authorized``: send the token, *if* ``url`` is of the API's
-        origin. ``head_timeout``: seconds until the head of the answer is there. ``new_connection``: use none
-        that was kept. Redirects are not followed.
+        origin; where it is refused and there is another by then, the request is sent once more, with that (a
+        401 means that it was not carried out; not with a ``stream``). ``head_timeout``: seconds until the
+        head of the answer is there. ``new_connection``: use none that was kept. Redirects are not followed.
 
         Raises ``Failed`` where there is no answer, also from the reading of the body inside the ``async
         with``; at once, with ``Failure.AWAY``, where the server is known to be out of reach. When cancelled
         before the answer, nothing is known about that.
         """
+        again: dict[str, Any] = {
+            "headers": headers, "params": params, "content": content, "stream": stream,
+            "head_timeout": head_timeout, "new_connection": new_connection,
+        }  # fmt: skip
+        authorized = authorized and origin(url) == origin(self.api)
+        source = self.source if authorized and stream is None else None
+        if source is not None:
+            await source.ready()
+        while True:
+            problem: RemoteError | None = None
+            token = self._token if authorized else None
+            async with self._once(method, url, what=what, token=token, **again) as response:
+                if response.status_code != 401 or source is None or token is None:
+                    yield response
+                    return
+                try:
+                    if not await source.refused(token):
+                        yield response
+                        return
+                except RemoteError as exc:
+                    problem = exc
+            if problem is not None:
+                raise Failed(Failure.NOT_SENT, problem) from problem
+            source = None  # once
+
+    @contextlib.asynccontextmanager
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        *,
+        what: str,
+        token: Token | None,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str | int] | None,
+        content: bytes | None,
+        stream: httpx.AsyncByteStream | None,
+        head_timeout: float,
+        new_connection: bool,
+    ) -> AsyncIterator[httpx.Response]:
+        """``exchange``, one time, with ``token``."""
         self.ensure_reach(url, what=what)
         reach = self._reach_of(url)
         direct = None if params else self._direct
@@ -153,8 +215,8 @@ class Wire:
                         stream=stream,
                         extensions=request.extensions,
                     )
-                if authorized and self.token is not None and origin(url) == origin(self.api):
-                    request.headers["Authorization"] = f"token {self.token.reveal()}"
+                if token is not None:
+                    request.headers["Authorization"] = f"token {token.reveal()}"
                 with trio.move_on_after(head_timeout) as scope:
                     if direct is None:
                         response = await self._http.send(request, stream=True, follow_redirects=False)
@@ -265,19 +327,20 @@ class Wire:
             if chunks is not None:
                 await _unwind(chunks)
 
-    async def refused(self, response: httpx.Response, *, what: str, hide: str = "") -> Failed:
+    async def refused(
+        self, response: httpx.Response, *, what: str, hide: str = "", secrets: Iterable[str] = ()
+    ) -> Failed:
         """The failure that an answer with an error status means; reads its body.
 
-        ``hide``: a path whose parts are secret; they and the token are blotted out of what the server says.
+        ``hide``: a path whose parts are secret; they, ``secrets`` and the token are blotted out of what the
+        server says.
         """
         try:
             body = await self.read_body(response, what=what)
         except (Failed, httpx.HTTPError):  # the status alone will do
             body = b""
-        secrets = [part for part in hide.split("/") if len(part) >= 8]
-        if self.token is not None:
-            secrets.append(self.token.reveal())
-        error = refusal(response.status_code, body, what=what, secrets=secrets)
+        hidden = [part for part in hide.split("/") if len(part) >= 8]
+        error = refusal(response.status_code, body, what=what, secrets=[*hidden, *secrets, *self._had])
         wait = retry_after_seconds(response.headers.get("retry-after"), date=response.headers.get("date"))
         return Failed(response.status_code, error, retry_after=wait)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from figfs.errors import FigfsError, RemoteError
+from figfs.errors import FigfsError, RemoteError, Unauthorized
 from figfs.figshare.client import Client
 from figfs.figshare.records import Id
 from figfs.namespace import sources
@@ -144,7 +144,8 @@ class Listings:
 
     def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
         status = lister.status
-        known = str(status.failure) == str(exc)
+        # A token that is refused is told once, by who has it (``renewing.py``).
+        known = str(status.failure) == str(exc) or isinstance(exc, Unauthorized)
         status.failed_at, status.failure = trio.current_time(), exc
         shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
         log.log(

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from figfs.cli import main
+from figfs.credentials import Credential, find_token, token_file
 from figfs.errors import ConfigurationError
 from figfs.login import keep
-from figfs.settings import Token, find_token, token_file
+from figfs.settings import Token
 
 TOKEN = "s3cr3t-t0ken"
 ACCOUNT = {
@@ -90,7 +91,7 @@ def test_a_wrong_token_is_not_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The one from before stays, and the wrong one is not shown."""
-    keep(Token("before"), token_file())
+    keep(Credential(token=Token("before")), token_file())
     assert login(server, monkeypatch, "wr0ng\n") == 1
     err = capsys.readouterr().err
     assert "refuses this token" in err
@@ -126,8 +127,8 @@ def test_a_token_that_cannot_be_kept(tmp_path: Path) -> None:
     """One line; nothing is left lying about."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="cannot keep the token in"):
-        keep(Token(TOKEN), tmp_path / "file" / "token")
+        keep(Credential(token=Token(TOKEN)), tmp_path / "file" / "token")
     (tmp_path / "token").mkdir()
     with pytest.raises(ConfigurationError, match="cannot keep the token in"):
-        keep(Token(TOKEN), tmp_path / "token")
+        keep(Credential(token=Token(TOKEN)), tmp_path / "token")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "token"]

@@ -26,6 +26,7 @@ from figfs.settings import Settings, Token
 # For every option: a text, and the value it stands for.
 SAMPLES = {
     "api": ("https://figshare.example.org/v2/", "https://figshare.example.org/v2"),
+    "account": ("work", "work"),
     "token-file": ("/run/secret", Path("/run/secret")),
     "state-dir": ("/var/lib/figfs", Path("/var/lib/figfs")),
     "cache-dir": ("~/cache", Path.home() / "cache"),
@@ -357,10 +358,12 @@ def test_all_that_is_said_reaches_the_settings(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("abc\n")
     texts = {name: text for name, (text, _) in SAMPLES.items()} | {"token-file": str(secret)}
+    del texts["account"]  # one of the two is it
     loaded = load(Path("/mnt"), flags=texts, mount_options=["noexec"], environ={}, directory=tmp_path)
     assert loaded.settings == Settings(
         mountpoint=Path("/mnt"),
         token=Token("abc"),
+        token_file=secret,
         lookahead=False,
         show_dotfigshare=True,
         api="https://figshare.example.org/v2",

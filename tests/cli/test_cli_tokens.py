@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from figfs.credentials import find_token, token_file
 from figfs.errors import ConfigurationError
 from figfs.options import load
-from figfs.settings import check_token, find_token, token_file
+from figfs.settings import check_token
 
 
 def keep(path: Path, text: str, mode: int = 0o600) -> Path:
