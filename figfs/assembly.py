@@ -26,7 +26,10 @@ from figfs.filesystem import FileSystem
 from figfs.itemcommands import ItemCommands
 from figfs.journaling import Journaling
 from figfs.ledger import Ledger, Rows
+from figfs.linkedfiles import LinkedFiles
+from figfs.linking import Linking
 from figfs.lookahead import Lookahead
+from figfs.membership import Membership
 from figfs.namespace.attributes import Attributes
 from figfs.namespace.listings import Listings
 from figfs.namespace.tree import Tree
@@ -184,6 +187,14 @@ def assemble(
         deletions=deletions,
         now_ns=now_ns,
     )
+    linking = Linking(
+        tree=tree,
+        listings=listings,
+        renaming=renaming,
+        membership=Membership(client=client, tree=tree, listings=listings),
+        linked=LinkedFiles(client=client, tree=tree, deletions=deletions),
+        dir_timeout=dir_timeout,
+    )
     xattrs = ExtendedAttributes(
         tree=tree,
         settler=settler,
@@ -225,6 +236,7 @@ def assemble(
         settler=settler,
         renaming=renaming,
         containers=containers,
+        linking=linking,
         xattrs=xattrs,
         lookahead=ahead,
         dot_figshare=dot_figshare,

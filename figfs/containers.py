@@ -182,14 +182,6 @@ class Containers:
             await articles.delete(self._client, node.key.id)
         self._deletions.article_removed(node.key.id)
 
-    async def remove_member(self, collection: Container, node: Node) -> None:
-        """The article leaves the collection; nothing of the article is touched."""
-        text = str(node.key.id).split("/", 1)[1]
-        number = naming.id_from_name(text)
-        await collections.remove_article(self._client, collection.key.id, text if number is None else number)
-        self._tree.gone(node.key)
-        self._tree.detach(node)
-
     async def rename(self, node: Container, container: Container, name: str, target: Node | None) -> None:
         if target is not None:
             if not isinstance(target, Container):

@@ -169,6 +169,16 @@ class Deletions:
     def is_owed(self, file_id: Id) -> bool:
         return file_id in self._doomed
 
+    def links_owed(self, article_id: Id) -> list[Id]:
+        """The linked files of an article that are still to be deleted."""
+        return [
+            file_id
+            for file_id, doomed in self._doomed.items()
+            if doomed.row.article_id == article_id
+            and doomed.stored is not None
+            and doomed.stored.file.is_link_only
+        ]
+
     def _known(self, file_id: Id) -> Deletion | None:
         doomed = self._doomed.get(file_id)
         return doomed.row if doomed is not None else self._adopted.pop(file_id, None)

@@ -23,6 +23,7 @@ from figfs.documentfiles import FIRST as FIRST_DOCUMENT
 from figfs.dotfigshare import DotFigshare
 from figfs.errors import FigfsError
 from figfs.figshare.records import Account
+from figfs.linking import Linking
 from figfs.lookahead import Lookahead
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
@@ -69,6 +70,7 @@ class FileSystem:
         settler: Settler,
         renaming: Renaming,
         containers: Containers,
+        linking: Linking,
         resumer: Resumer,
         xattrs: ExtendedAttributes,
         lookahead: Lookahead,
@@ -86,6 +88,7 @@ class FileSystem:
         self._settler = settler
         self._renaming = renaming
         self._containers = containers
+        self.linking = linking
         self._resumer = resumer
         self.xattrs = xattrs
         self._lookahead = lookahead
@@ -360,12 +363,23 @@ class FileSystem:
         node = self._child(parent, raw_name)
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
-        if node.key.kind is Kind.MEMBER:
-            await self._containers.remove_member(self._tree.container(parent), node)
+        if node.key.kind in (Kind.FILE, Kind.PENDING, Kind.LINK):
+            self._containers.keep_folder(node.parent)
+        if isinstance(node, LinkNode):
+            await self.linking.unlink(node)
             return
-        assert isinstance(node, FileNode | LinkNode)
-        self._containers.keep_folder(node.parent)
+        assert isinstance(node, FileNode)
         self._renaming.unlink(node)
+
+    async def symlink(self, parent: int, raw_name: bytes, raw_target: bytes) -> LinkNode:
+        """A member of a collection, or a linked file in an article."""
+        container = self._tree.container(parent)
+        name = naming.check_name(raw_name)
+        try:
+            target = raw_target.decode()
+        except UnicodeDecodeError:
+            raise OSError(errno.EINVAL, "what the link says is not UTF-8") from None
+        return await self.linking.symlink(container, name, target)
 
     def _child(self, parent: int, raw_name: bytes) -> Node:
         name = naming.check_name(raw_name)
@@ -427,8 +441,11 @@ class FileSystem:
             await self._containers.rename(node, container, name, target)
         elif isinstance(node, FileNode):
             self._rename_file(node, container, name, target)
+        elif isinstance(node, LinkNode):
+            self._containers.keep_folder(node.parent)
+            await self.linking.rename(node, container, name, target)
         else:
-            raise OSError(errno.EPERM, "links cannot be renamed")
+            raise OSError(errno.EPERM, "it cannot be renamed")
 
     def _rename_file(self, node: FileNode, container: Container, name: str, target: Node | None) -> None:
         if container.kind not in (Kind.ARTICLE, Kind.FOLDER):

@@ -258,7 +258,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise OSError(errno.EPERM, "no symlinks here")
+        return self._remembered(await self._fs.symlink(parent_inode, name, target))
 
     @handler
     async def link(

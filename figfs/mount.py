@@ -120,6 +120,7 @@ async def _serve(
         filesystem.xattrs.state_directory = directory
         parts.publishing.read_only = settings.read_only
         parts.items.let_go = let_go
+        filesystem.linking.membership.mountpoints = _names_of(settings.mountpoint)
         who = visible(account.email or str(account.id), 200)
         commands = Commands(
             mountpoint=settings.mountpoint,
@@ -248,6 +249,11 @@ async def _block_store(settings: Settings) -> BlockStore | None:
         log.warning("%s; nothing is kept on disk", problem)
         return None
     return store
+
+
+def _names_of(mountpoint: Path) -> tuple[str, ...]:
+    """What the mount point is called. Not to be asked once it is mounted: the answer would be our own."""
+    return os.fspath(mountpoint), os.path.realpath(mountpoint)
 
 
 @contextlib.contextmanager

@@ -193,6 +193,14 @@ class World:
     async def unlink(self, path: str) -> None:
         await self.fs.unlink(*await self.directory_of(path))
 
+    async def symlink(self, target: str, path: str) -> Node:
+        """``ln -s target path``."""
+        parent, name = await self.directory_of(path)
+        return await self.fs.symlink(parent, name, target.encode())
+
+    async def readlink(self, path: str) -> str:
+        return self.fs.readlink((await self.node(path)).inode).decode()
+
     async def rename(self, old: str, new: str, flags: int = 0) -> None:
         await self.fs.rename(*await self.directory_of(old), *await self.directory_of(new), flags)
 

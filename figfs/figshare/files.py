@@ -47,9 +47,12 @@ async def initiate(
     return await items.create(client, _path(article_id), body)
 
 
-async def initiate_link(client: Client, article_id: Id, url: str) -> Id:
+async def initiate_link(
+    client: Client, article_id: Id, url: str, *, name: str = "", folder_path: str = ""
+) -> Id:
     """Make a linked file: Figshare stores the URL only. See ``initiate`` for a lost answer."""
-    return await items.create(client, _path(article_id), {"link": url})
+    body = {"link": url, "name": name, "folder_path": folder_path}
+    return await items.create(client, _path(article_id), {key: text for key, text in body.items() if text})
 
 
 async def get_file(client: Client, article_id: Id, file_id: Id) -> File:

@@ -81,7 +81,8 @@ class Attributes:
         """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing
         tomorrow.
         """
-        if node.key.kind is Kind.PENDING and not is_empty_file(node.key):
+        unkept = node.key.kind is Kind.PENDING and not is_empty_file(node.key)
+        if unkept or node.key.kind is Kind.HELD_LINK:
             return
         made = isinstance(node, Container) and node.made
         inode = None if node.inode == inode_of(node.key) else node.inode

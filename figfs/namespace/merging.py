@@ -157,9 +157,9 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
             article = _article_of(node)
             node.stored = Stored(record, article.key.id, naming.join_folder_path(entry.folder))
         if isinstance(node, LinkNode):
-            node.target = _CONTROL.sub(lambda match: quote(match[0]), record.download_url)
+            node.target = link_target(record)
     elif isinstance(node, LinkNode):
-        node.target = _member_target(tree, record.id)
+        node.target = place_of_article(tree, record.id)
 
 
 def _article_of(node: Node) -> Container:
@@ -167,10 +167,13 @@ def _article_of(node: Node) -> Container:
     return node.parent.lister
 
 
-def _member_target(tree: Tree, article_id: Id) -> str:
-    """Where a collection's article is, seen from the collection: relative, so that it works in every
-    mount.
-    """
+def link_target(file: File) -> str:
+    """What the symlink of a linked file says."""
+    return _CONTROL.sub(lambda match: quote(match[0]), file.download_url)
+
+
+def place_of_article(tree: Tree, article_id: Id) -> str:
+    """Where an article is, seen from a collection or a query: relative, so that it works in every mount."""
     node = tree.by_key(Key(Kind.ARTICLE, article_id))
     if node is None or node.parent is None:
         return f"../../public/articles/{article_id}"

@@ -59,6 +59,7 @@ class Kind(enum.IntEnum):
     HRFEED = 33
     CUSTOM_FIELDS = 34
     CUSTOM_FIELD = 35
+    HELD_LINK = 36  #: a symlink under a temporary name, which only this machine has
 
 
 class Key(NamedTuple):
@@ -347,7 +348,7 @@ CONTAINERS = frozenset(
     }
 )
 
-LINKS = frozenset({Kind.LINK, Kind.MEMBER, Kind.PUBLIC_LINK, Kind.REFERENCE, Kind.RESULT})
+LINKS = frozenset({Kind.LINK, Kind.MEMBER, Kind.PUBLIC_LINK, Kind.REFERENCE, Kind.RESULT, Kind.HELD_LINK})
 
 
 def make_node(key: Key, inode: int) -> Node:

@@ -193,6 +193,10 @@ class Tree:
             node = self._by_key.get(Key(kind, number))
             if node is not None and node.parent is container:
                 return node
+        for kind in (Kind.MEMBER, Kind.RESULT):
+            node = self._by_key.get(Key(kind, f"{container.key.id}/{number}"))
+            if node is not None and node.parent is container:
+                return node
         return None
 
     def reset(self, node: Node) -> None:

@@ -106,9 +106,10 @@ def normal_folder(path: str) -> str:
 def _add_link(sandbox: Sandbox, article: Row, body: Mapping[str, Any]) -> int:
     link = validation.link("link", body["link"])
     name = validation.text()("name", body.get("name", link.split("?")[0].rpartition("/")[2]))
+    folder = normal_folder(_FIELDS["folder_path"]("folder_path", body.get("folder_path", "")))
     if draft_files(sandbox, article["id"], " LIMIT 1"):  # quirk U19
         raise ApiError(422, "FilesExist", "A linked file must be the only file of its item")
-    return _insert(sandbox, article, name=name, link=link, status="available", completed=1)
+    return _insert(sandbox, article, name=name, folder=folder, link=link, status="available", completed=1)
 
 
 def _insert(sandbox: Sandbox, article: Row, **values: object) -> int:

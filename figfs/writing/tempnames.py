@@ -106,6 +106,8 @@ _FILES = [
     )
 ]
 
+_LINK = re.compile(rf"Cu(?!{_TYPED})[0-9A-Za-z]{{6}}|\..+\.[0-9]{{1,9}}", re.ASCII)
+
 _DIRECTORIES = {
     ".~tmp~": Kind.LOCAL,  # rsync --delay-updates
     ".Trash": Kind.REFUSED,
@@ -142,6 +144,13 @@ def classify(name: str) -> TempName:
     ):
         return TempName(Kind.HOLD)
     return temporary
+
+
+def classify_link(name: str) -> TempName:
+    """What the name of a symlink tells: as for a file, and ``CuXXXXXX`` of ``ln -sf``, ``.NAME.123`` of
+    rsync.
+    """
+    return TempName(Kind.HOLD) if _LINK.fullmatch(name) else classify(name)
 
 
 def classify_directory(name: str) -> TempName:

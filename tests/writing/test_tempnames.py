@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figfs.writing.tempnames import Kind, TempName, classify, classify_directory
+from figfs.writing.tempnames import Kind, TempName, classify, classify_directory, classify_link
 
 
 def predicted(final: str) -> TempName:
@@ -312,3 +312,19 @@ def test_total(name: str) -> None:
 def test_directories(name: str, kind: Kind) -> None:
     """rsync's own are local; wastebaskets and what systems make are refused; names of files mean nothing."""
     assert classify_directory(name) == TempName(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("CuAb1xYz", Kind.HOLD),
+        (".extent.nc.20138", Kind.HOLD),
+        ("Custody1", Kind.ORDINARY),
+        ("extent.nc", Kind.ORDINARY),
+        (".extent.nc.Ab1xYz", Kind.PREDICTED),
+        (".#f", Kind.LOCAL),
+    ],
+)
+def test_symlinks(name: str, kind: Kind) -> None:
+    """Those of ``ln -sf`` and of rsync are no names of files: copper data, a numbered dotfile."""
+    assert classify_link(name).kind is kind

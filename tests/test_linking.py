@@ -1,0 +1,384 @@
+"""Symlinks made here: members of collections, linked files in articles; lost answers, ``ln -sf``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from inprocess import A, World, errno_of, open_article, open_world
+from trio.testing import MockClock
+
+from figfs.errors import FigfsError
+from figfs.sandbox import articles
+
+C = "collections/a collection"
+URL = "https://data.example.org/ice/extent.nc"
+OTHER = "https://data.example.org/ice/thickness.nc"
+
+
+@contextlib.asynccontextmanager
+async def open_collection(directory: Path, **options: Any) -> AsyncIterator[tuple[World, int, int]]:
+    """A world with the article ``A`` and an empty collection ``C``; their ids."""
+    async with open_article(directory, **options) as (w, article):
+        collection = (await w.mkdir(C)).key.id
+        w.wire.asked.clear()
+        assert isinstance(collection, int)
+        yield w, article, collection
+
+
+def members(w: World, collection: int) -> list[int]:
+    rows = w.sandbox.store.rows("SELECT * FROM collection_articles WHERE collection_id = ?", collection)
+    return [row["article_id"] for row in rows]
+
+
+def publish(w: World, article: int) -> None:
+    fields = {"description": "Calls.", "tags": ["frog"], "categories": [24002]}
+    articles.update(w.sandbox, articles.own(w.sandbox, article), fields)
+    w.sandbox.store.insert("files", FILE | {"article_id": article})
+    articles.publish(w.sandbox, articles.own(w.sandbox, article))
+
+
+FILE: dict[str, Any] = {
+    "name": "f", "folder": "", "size": 3, "link": None, "supplied_md5": "", "computed_md5": "0" * 32,
+    "status": "available", "token": "", "part_size": 1, "completed": 1, "created": 0.0,
+    "modified": "2024-01-01T00:00:00Z", "draft": 1, "public": 0, "pattern": 1,
+}  # fmt: skip
+
+
+def somebody_elses(w: World) -> int:
+    """A public article of another account."""
+    number = articles.create(w.sandbox, {"title": "guest article"})
+    publish(w, number)
+    w.sandbox.store.update("articles", number, {"owner": 99})
+    return number
+
+
+# ---- collections ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "../../articles/data set",
+        "../.././articles//data set/",
+        "../../articles/{id}",
+        "{id}",
+        "/articles/data set",
+        "../../public/articles/{id}",
+        "../../public/articles/{id}.v2",
+        "../../public/doi/10.6084/m9.figshare.{id}",
+        "../../public/doi/10.25375/uct.{id}.v1",
+    ],
+)
+async def test_a_link_adds_the_article(tmp_path: Path, clock: MockClock, target: str) -> None:
+    """By path, by id, by DOI; the link leads to its place in this mount."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        await w.symlink(target.format(id=article), f"{C}/data set")
+        assert members(w, collection) == [article]
+        assert await w.readlink(f"{C}/data set") == "../../articles/data set"
+        assert await w.refreshed(C) == ["data set"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("articles/data set", "ln -sr"),
+        ("../../articles/nothing", "no"),
+        ("../../articles", "no article"),
+        ("../../articles/data set/f", "whole articles"),
+        ("../../projects", "no article"),
+        ("../../collections/a collection", "no article"),
+        ("../../public/doi/10.6084/m9.figshare.c.6000001", "no"),
+        ("https://figshare.com/articles/x/1", "no"),
+        ("../../..", "no article"),
+        ("99999999", "no article 99999999"),
+    ],
+)
+async def test_what_names_no_article(tmp_path: Path, clock: MockClock, target: str, reason: str) -> None:
+    """EINVAL, with a reason, and nothing is added."""
+    async with open_collection(tmp_path) as (w, _, collection):
+        with pytest.raises(OSError, match=reason) as caught:
+            await w.symlink(target, f"{C}/x")
+        assert caught.value.errno == errno.EINVAL
+        assert members(w, collection) == []
+
+
+async def test_absolute_paths_below_the_mount_point(tmp_path: Path, clock: MockClock) -> None:
+    """As the mount point is called; what is outside is no article."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        w.fs.linking.membership.mountpoints = ("/home/ada/Figshare", "/data/ada/Figshare")
+        for outside in ("/articles/data set", "/home/ada/Figshare2/articles/data set", "../../../x"):
+            with errno_of(errno.EINVAL):
+                await w.symlink(outside, f"{C}/x")
+        await w.symlink("/data/ada/Figshare/articles/data set", f"{C}/x")
+        assert members(w, collection) == [article]
+        await w.unlink(f"{C}/x")
+        await w.symlink("../../../Figshare/articles/data set", f"{C}/x")
+        assert members(w, collection) == [article]
+
+
+async def test_articles_of_projects_and_of_others(tmp_path: Path, clock: MockClock) -> None:
+    """A project's article by its path; somebody else's by its id, shown where it is public."""
+    async with open_collection(tmp_path) as (w, _, collection):
+        await w.mkdir("projects/a project")
+        node = await w.mkdir("projects/a project/in the project")
+        guest = somebody_elses(w)
+        await w.symlink("../../projects/a project/in the project", f"{C}/one")
+        await w.symlink(f"../../public/articles/{guest}", f"{C}/two")
+        assert members(w, collection) == [node.key.id, guest]
+        assert await w.readlink(f"{C}/one") == "../../projects/a project/in the project"
+        assert await w.readlink(f"{C}/two") == f"../../public/articles/{guest}"
+
+
+async def test_a_link_to_a_member(tmp_path: Path, clock: MockClock) -> None:
+    """What is in one collection can be named from another."""
+    async with open_collection(tmp_path) as (w, article, _):
+        await w.symlink("../../articles/data set", f"{C}/data set")
+        other = (await w.mkdir("collections/another")).key.id
+        await w.symlink("../a collection/data set", "collections/another/x")
+        assert members(w, int(other)) == [article]
+
+
+async def test_a_member_twice(tmp_path: Path, clock: MockClock) -> None:
+    """EEXIST, under the same name or another one; no request."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        await w.symlink("../../articles/data set", f"{C}/data set")
+        w.wire.asked.clear()
+        for name in ("data set", "another name"):
+            with errno_of(errno.EEXIST):
+                await w.symlink(str(article), f"{C}/{name}")
+        assert w.wire.count("POST", "") == 0
+        assert members(w, collection) == [article]
+
+
+async def test_the_name_it_was_given(tmp_path: Path, clock: MockClock) -> None:
+    """Works for dir_timeout, over listings too; then the link bears its article's title."""
+    async with open_collection(tmp_path, dir_timeout=20) as (w, article, _):
+        await w.symlink("../../articles/data set", f"{C}/short")
+        assert await w.refreshed(C) == ["short"]
+        assert await w.readlink(f"{C}/short") == "../../articles/data set"
+        await trio.sleep(21)
+        assert await w.ls(C) == ["data set"]
+        assert await w.readlink(f"{C}/{article}") == "../../articles/data set"
+
+
+async def test_removing_touches_no_article(tmp_path: Path, clock: MockClock) -> None:
+    """``rm -r collections/c``: the members leave, the collection goes, the articles and their files stay."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        await w.save(f"{A}/f", b"content")
+        await w.symlink("../../articles/data set", f"{C}/data set")
+        guest = somebody_elses(w)
+        await w.symlink(str(guest), f"{C}/guest")
+        for name in await w.ls(C):
+            await w.unlink(f"{C}/{name}")
+        assert members(w, collection) == []
+        await w.rmdir(C)
+        assert await w.refreshed("collections") == []
+        assert await w.refreshed("articles") == ["data set"]
+        assert w.remote(article) == {"f": "available"}
+        assert w.wire.count("DELETE", "^/v2/account/articles") == 0
+
+
+async def test_lost_answers_of_a_collection(tmp_path: Path, clock: MockClock) -> None:
+    """Carried out, though nobody heard: a look finds it. Not carried out: an error, and one can try again."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        rule = {"role": "api", "method": "POST", "path": "/articles$", "times": 1}
+        w.faults(rule | {"action": "lose_answer"})
+        await w.symlink(str(article), f"{C}/x")
+        assert members(w, collection) == [article]
+        w.faults(
+            {"role": "api", "method": "DELETE", "path": "/articles/", "times": 1, "action": "lose_answer"}
+        )
+        await w.unlink(f"{C}/x")
+        assert members(w, collection) == []
+        w.faults(rule | {"action": "cut", "bytes": 0})
+        w.wire.asked.clear()
+        with contextlib.suppress(OSError, FigfsError):
+            await w.symlink(str(article), f"{C}/x")
+        assert w.wire.count("POST", "/articles$") == 1
+        w.faults()
+        if not members(w, collection):
+            await w.symlink(str(article), f"{C}/x")
+        assert members(w, collection) == [article]
+
+
+async def test_links_are_not_renamed_or_moved(tmp_path: Path, clock: MockClock) -> None:
+    """A member bears its title; in the mount's own directories there are none."""
+    async with open_collection(tmp_path) as (w, article, _):
+        await w.symlink(str(article), f"{C}/data set")
+        await w.mkdir("collections/another")
+        for new in (f"{C}/new", "collections/another/data set", f"{A}/x"):
+            with errno_of(errno.EPERM):
+                await w.rename(f"{C}/data set", new)
+        for path in ("articles/x", "projects/x", "collections/x", "x"):
+            with errno_of(errno.EPERM):
+                if "/" in path:
+                    await w.symlink(str(article), path)
+                else:
+                    await w.fs.symlink(w.tree.root.inode, b"x", b"17")
+
+
+async def test_ln_sf_in_a_collection(tmp_path: Path, clock: MockClock) -> None:
+    """A link made under a temporary name, and renamed over one that is there."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        second = (await w.mkdir("articles/second")).key.id
+        await w.symlink("../../articles/data set", f"{C}/x")
+        await w.symlink("../../articles/data set", f"{C}/CuAb1xYz")
+        await w.rename(f"{C}/CuAb1xYz", f"{C}/x")
+        assert members(w, collection) == [article]
+        assert await w.ls(C) == ["x"]
+        await w.symlink("../../articles/second", f"{C}/CuAb1xYz")
+        assert members(w, collection) == [article]
+        await w.rename(f"{C}/CuAb1xYz", f"{C}/x")
+        assert members(w, collection) == [second]
+        assert await w.readlink(f"{C}/x") == "../../articles/second"
+        assert await w.refreshed(C) == ["x"]
+
+
+# ---- linked files ------------------------------------------------------------
+
+
+def links(w: World, article: int) -> dict[str, str]:
+    return {row["name"]: row["link"] for row in w.rows(article) if row["link"] is not None}
+
+
+@pytest.mark.parametrize("url", [URL, "http://example.org/a?b=c#d", "ftp://ftp.example.org/pub/x"])
+async def test_a_linked_file(tmp_path: Path, clock: MockClock, url: str) -> None:
+    """Made on Figshare, under the name it was given; ``rm`` deletes it."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(url, f"{A}/my name")
+        assert links(w, article) == {"my name": url}
+        assert await w.readlink(f"{A}/my name") == url
+        assert await w.refreshed(A) == ["my name"]
+        await w.unlink(f"{A}/my name")
+        await w.settled()
+        assert links(w, article) == {}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "javascript:alert(1)", "../x", "/etc/passwd", "http://", "https:///x y", "http://a\tb",
+     "http://a\x1b[2J", "https://a/" + "x" * 2000, "\\\\server\\share"],
+)  # fmt: skip
+async def test_what_no_link_leads_to(tmp_path: Path, clock: MockClock, url: str) -> None:
+    """Only http, https and ftp: EINVAL with a reason; Figshare is not asked."""
+    async with open_article(tmp_path) as (w, article):
+        w.wire.asked.clear()
+        with errno_of(errno.EINVAL):
+            await w.symlink(url, f"{A}/x")
+        assert w.wire.count("POST", "") == 0
+        assert links(w, article) == {}
+
+
+async def test_a_link_is_alone_in_its_article(tmp_path: Path, clock: MockClock) -> None:
+    """Figshare refuses it beside files (quirks U19), and so do we while files are on their way."""
+    async with open_article(tmp_path) as (w, article):
+        _, handle = await w.create(f"{A}/f")
+        await w.files.write(handle, 0, b"x")
+        with pytest.raises(OSError, match="on their way"):
+            await w.symlink(URL, f"{A}/x")
+        await w.close(handle)
+        with pytest.raises(FigfsError, match="only file") as caught:
+            await w.symlink(URL, f"{A}/x")
+        assert caught.value.errno == errno.EINVAL
+        assert await w.ls(A) == ["f"]
+        assert links(w, article) == {}
+
+
+async def test_lost_answer_of_a_linked_file(tmp_path: Path, clock: MockClock) -> None:
+    """Found by a look; one link, not two."""
+    async with open_article(tmp_path) as (w, article):
+        w.faults({"role": "api", "method": "POST", "path": "/files$", "times": 1, "action": "lose_answer"})
+        await w.symlink(URL, f"{A}/x")
+        assert links(w, article) == {"x": URL}
+        assert w.wire.count("POST", "/files$") == 1
+
+
+@pytest.mark.parametrize("temporary", ["CuAb1xYz", ".x.Ab1xYz", ".x.20138"])
+async def test_replacing_a_link(tmp_path: Path, clock: MockClock, temporary: str) -> None:
+    """``ln -sf`` and rsync: under a temporary name it is held here; the rename replaces."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        held = await w.symlink(OTHER, f"{A}/{temporary}")
+        assert links(w, article) == {"x": URL}
+        assert await w.refreshed(A) == sorted(["x", temporary])
+        await w.rename(f"{A}/{temporary}", f"{A}/x")
+        assert links(w, article) == {"x": OTHER}
+        assert await w.readlink(f"{A}/x") == OTHER
+        assert (await w.node(f"{A}/x")).inode == held.inode
+        assert await w.refreshed(A) == ["x"]
+        w.wire.asked.clear()
+        await w.symlink(OTHER, f"{A}/{temporary}")
+        await w.rename(f"{A}/{temporary}", f"{A}/x")
+        assert w.wire.asked == []
+        await w.symlink(URL, f"{A}/{temporary}")
+        await w.unlink(f"{A}/{temporary}")
+        assert await w.refreshed(A) == ["x"]
+
+
+async def test_a_replacement_that_fails(tmp_path: Path, clock: MockClock) -> None:
+    """The old link is put back."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        await w.symlink(OTHER, f"{A}/CuAb1xYz")
+        w.refuse_uploads(message="not this one", times=1)
+        with errno_of(errno.EINVAL):
+            await w.rename(f"{A}/CuAb1xYz", f"{A}/x")
+        assert links(w, article) == {"x": URL}
+        assert await w.readlink(f"{A}/x") == URL
+
+
+async def test_unlinked_and_made_anew(tmp_path: Path, clock: MockClock) -> None:
+    """``rm x; ln -s … x``: the deletion is carried out before Figshare is asked for the new one."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        gate = w.wire.hold("DELETE", "/files/")
+        await w.unlink(f"{A}/x")
+        await gate.reached.wait()
+        gate.open()
+        await w.symlink(OTHER, f"{A}/x")
+        assert links(w, article) == {"x": OTHER}
+
+
+async def test_a_link_is_renamed_and_moved(tmp_path: Path, clock: MockClock) -> None:
+    """Made anew under its new name, in the same article or in another one."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        await w.rename(f"{A}/x", f"{A}/y")
+        assert links(w, article) == {"y": URL}
+        other = (await w.mkdir("articles/other")).key.id
+        await w.rename(f"{A}/y", "articles/other/z")
+        assert links(w, article) == {}
+        assert links(w, int(other)) == {"z": URL}
+        assert await w.refreshed(A) == []
+        assert await w.refreshed("articles/other") == ["z"]
+
+
+async def test_locks_of_editors_stay_here(tmp_path: Path, clock: MockClock) -> None:
+    """emacs: a symlink to nowhere, beside the file."""
+    async with open_article(tmp_path) as (w, _):
+        await w.save(f"{A}/f", b"x")
+        w.wire.asked.clear()
+        await w.symlink("ada@host.17:1", f"{A}/.#f")
+        assert await w.readlink(f"{A}/.#f") == "ada@host.17:1"
+        await w.unlink(f"{A}/.#f")
+        assert w.wire.count("POST", "") == 0
+        assert await w.ls(A) == ["f"]
+
+
+async def test_a_link_in_a_published_article(tmp_path: Path, clock: MockClock) -> None:
+    """A draft of the next version, and the status says so."""
+    async with open_world(tmp_path / "state") as w:
+        article = int((await w.mkdir(A)).key.id)
+        publish(w, article)
+        await w.refreshed(A)
+        await w.unlink(f"{A}/f")
+        await w.settled()
+        await w.symlink(URL, f"{A}/x")
+        node = await w.node(A)
+        assert w.fs.getxattr(node.inode, "user.figshare.status") == b"public, edited"
