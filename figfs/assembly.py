@@ -290,6 +290,7 @@ def assemble(
         stored_files=stored_files,
         lookup=filesystem.lookup,
     )
+    publishing.on_changed = items.on_changed = dot_figshare.forget
     services = (deletions.run, settler.run)
     return Parts(
         filesystem,

@@ -107,6 +107,12 @@ class DocumentFiles:
             return await self._documents.read(item, path)
         return await self._kept.get((item, path))
 
+    def forget(self, item: Item) -> None:
+        """The item was changed otherwise than by a document: all of them are made anew."""
+        self._documents.forget(item)
+        self._kept.drop(lambda key: (key[0].kind, key[0].id) == (item.kind, item.id))
+        self.on_changed(item)
+
     async def render(self, node: DocumentNode, item: Item) -> bytes:
         """Make the document, so that ``node`` has its size; a scratch file is what it is."""
         if node.content is not None:

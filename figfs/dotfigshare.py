@@ -116,6 +116,12 @@ class DotFigshare:
         self._entries.drop(lambda key: (key[0].kind, key[0].id) == (item.kind, item.id))
         self._shown.clear()
 
+    def forget(self, owner: Container) -> None:
+        """What ``owner`` is was changed otherwise than by its documents, which are made anew."""
+        item = item_of(owner)
+        if item is not None:
+            self.files.forget(item)
+
     def item_changed(self, item: Item) -> None:
         """The metadata of ``item`` were changed here: its name and all else is asked for anew."""
         owner = self._owners.get(item)

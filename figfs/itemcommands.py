@@ -61,6 +61,7 @@ class ItemCommands:
         self._publishing = publishing
         self._stored_files = stored_files
         self._lookup = lookup
+        self.on_changed: Callable[[Container], None] = lambda item: None  #: see ``Publishing``
         self.let_go: LetGo = lambda parent, name: None  #: told by the root, which has a kernel
 
     def table(self) -> Mapping[str, Answer]:
@@ -146,6 +147,7 @@ class ItemCommands:
             doi = await self._reserved(node)
             if not doi:
                 raise
+        self.on_changed(node)
         await send({"doi": doi, "new": True})
 
     async def _reserved(self, node: Container) -> str:
@@ -221,16 +223,19 @@ class ItemCommands:
         """What is at or below ``path`` is asked of Figshare at the next look, ``path`` itself now."""
         node = await self.find(str(request.get("path") or ""))
         container = node if isinstance(node, Container) else node.parent
+        while container is not None and container.kind is Kind.DOT_FIGSHARE:
+            container = container.parent
         if container is None:
             raise OSError(errno.ESTALE, "it is not there any more")
         lister = container.lister
         number = 0
         for each in (lister, *_below(lister)):
+            self.on_changed(each)
             if each.lister is each and each.status.listed_at is not None:
                 self._tree.expire(each)
                 number += 1
         before = _shown(lister)
-        if lister is not self._tree.root:
+        if lister.status.listed_at is not None:  # else nothing of it was seen
             with trio.move_on_after(FULL_LOOK) as scope:
                 await self._listings.ensure_listed(lister, must_succeed=True)
             if scope.cancelled_caught:

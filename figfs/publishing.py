@@ -79,6 +79,8 @@ class Publishing:
         self._settler = settler
         self._stored_files = stored_files
         self.read_only = False  #: told by the root
+        #: Called with an item that may be another now, without a checkpoint between.
+        self.on_changed: Callable[[Container], None] = lambda item: None
         self._busy: set[Key] = set()
 
     async def card(self, node: Container) -> Card:
@@ -139,6 +141,7 @@ class Publishing:
                     "again: look with 'figfs info' before you publish it anew"
                 ) from lost
         self._tree.expire(node)
+        self.on_changed(node)
         if node.parent is not None:
             self._tree.expire(node.parent)
         if before.is_embargoed and before.embargo_type != "file":

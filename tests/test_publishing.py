@@ -256,6 +256,30 @@ async def test_paths(tmp_path: Path, autojump_clock: MockClock) -> None:
             await ask(world, "item", path="collections/selected/data set")
 
 
+async def test_documents_follow(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """What .figshare has of an item is made anew once it has a DOI, is published, or is refreshed."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+
+        async def citation() -> str:
+            node = await world.node(f"{A}/.figshare/citation.txt")
+            handle = await world.fs.open_document(node.inode, 0, 1)
+            data = await world.fs.read(handle, 0, 10_000)
+            await world.fs.release(handle)
+            return bytes(data).decode()
+
+        assert "doi.org" not in await citation()
+        await ask(world, "reserve-doi", path=A)
+        assert f"{number}\n" in await citation()
+        await ask(world, "publish", path=A, stamp=(await ask(world, "check", path=A))["stamp"])
+        assert f"{number}.v1" in await citation()
+        world.sandbox.store.update("articles", number, {"title": "another title"})
+        assert "another title" not in await citation()
+        await ask(world, "refresh", path=f"{A}/.figshare/citation.txt")
+        assert "another title" in await citation()
+
+
 async def test_info(tmp_path: Path, autojump_clock: MockClock) -> None:
     """The card of an article and of a file, with what is owed of it."""
     async with open_article(tmp_path) as (world, number):

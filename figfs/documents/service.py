@@ -194,6 +194,11 @@ class FigshareDocuments:
             return to_json(account if name == "account.json" else {key: account.get(key) for key in _QUOTA})
         raise _missing(name)
 
+    def forget(self, item: Item) -> None:
+        for known in (self._metadata, self._files):
+            for key in [key for key in known if (key.kind, key.id) == (item.kind, item.id)]:
+                known.pop(key, None)
+
     async def _ask(self, item: Item) -> dict[str, Any]:
         """The item's metadata as it is now."""
         if item.public:

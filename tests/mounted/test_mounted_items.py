@@ -260,6 +260,33 @@ def test_open(make_mount: MakeMount, tmp_path: Path) -> None:
     assert figfs(mount, "open", "--print", path) == f"{mount.sandbox.origin}/articles/_/{number}\n"
 
 
+def test_cite(make_mount: MakeMount) -> None:
+    """In each format what .figshare has; with the DOI as soon as there is one; of a file its article's."""
+    mount = make_mount()
+    path = ready(mount)
+    number = mount.sandbox.article("Ice cores")["id"]
+    assert figfs(mount, "cite", path) == (path / ".figshare" / "citation.txt").read_text()
+    assert "doi.org" not in figfs(mount, "cite", path)
+    figfs(mount, "publish", "--yes", path)
+    doi = f"10.6084/m9.figshare.{number}.v1"
+    for form, name, sign in (
+        ("text", "citation.txt", f"https://doi.org/{doi}"),
+        ("bibtex", "citation.bib", f"doi          = {{{doi}}}"),
+        ("ris", "citation.ris", f"DO  - {doi}"),
+        ("cff", "citation.cff", f'doi: "{doi}"'),
+        ("ro-crate", "ro-crate-metadata.json", doi),
+    ):
+        said = run(
+            *FIGFS, "cite", path / "cores.csv", "--format", form, "--state-dir", mount.state,
+            env=mount.environment(),
+        ).stdout  # fmt: skip
+        assert said == (path / ".figshare" / name).read_text()
+        assert sign in said
+    assert "name an article" in figfs(mount, "cite", mount.articles, code=1)
+    (project := mount / "projects" / "A project").mkdir()
+    assert figfs(mount, "cite", project).strip()
+
+
 def test_a_read_only_mount(make_mount: MakeMount, make_sandbox: Any) -> None:
     """It shows the list and the card, and publishes nothing."""
     mount = make_mount("--ro", sandbox=make_sandbox(seed="example"))
