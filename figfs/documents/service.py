@@ -1,8 +1,8 @@
 """The documents of ``.figshare/``, asked for and changed on Figshare: implements ``entries.Documents``.
 
 Each document is made when it is read. What several of them are made of (an item's metadata and files) is
-kept for ``KEPT`` seconds, so that ``cat .figshare/*`` asks for it once; ``metadata.json`` itself, and what it
-is compared with when it is written, is always asked for.
+kept for ``KEPT`` seconds (of a version for good), so that ``cat .figshare/*`` asks for it once;
+``metadata.json`` itself, and what it is compared with when it is written, is always asked for.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class FigshareDocuments:
         self._metadata: cachetools.TTLCache[Item, dict[str, Any]] = cachetools.TTLCache(
             _MOST_KEPT, KEPT, timer=trio.current_time
         )
+        #: A published version never changes.
+        self._versions: cachetools.LRUCache[Item, dict[str, Any]] = cachetools.LRUCache(_MOST_KEPT)
         self._files: cachetools.TTLCache[Item, list[ShownFile]] = cachetools.TTLCache(
             _MOST_KEPT, KEPT, timer=trio.current_time
         )
@@ -201,11 +203,16 @@ class FigshareDocuments:
 
     async def _ask(self, item: Item) -> dict[str, Any]:
         """The item's metadata as it is now."""
+        if item in self._versions:
+            return self._versions[item]
         if item.public:
             found = await metadata.get_public(self._client, item.kind, item.id, version=item.version)
         else:
             found = await metadata.get_own(self._client, item.kind, item.id, project_id=item.project_id)
-        self._metadata[item] = found
+        if item.version is None:
+            self._metadata[item] = found
+        else:
+            self._versions[item] = found
         return found
 
     async def _known(self, item: Item) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
+import trio
 from hostile import ODD
 from inprocess import BASE, Wire, errno_of
 from test_documents_rendering import check_crate
+from trio.testing import MockClock
 
 from figfs.documents.entries import Entry, Item
-from figfs.documents.service import FigshareDocuments
+from figfs.documents.service import KEPT, FigshareDocuments
 from figfs.errors import Changed, Forbidden, Invalid, NotFound
 from figfs.figshare.client import Client, open_client
 from figfs.sandbox.app import make_app, open_sandbox
@@ -137,6 +139,16 @@ async def test_one_request_for_what_is_made_of_one(desk: Desk) -> None:
     for name in (*CITATIONS, "md5sums", "ro-crate-metadata.json"):
         await desk.documents.read(FROGS, name)
     assert desk.wire.asked == ["GET /v2/account/articles/20000005"]
+
+
+async def test_a_version_is_asked_for_once(clock: MockClock) -> None:
+    """It never changes, so nothing of it is ever old."""
+    async with _desk() as desk:
+        for _ in range(3):
+            await desk.documents.read(FIRST_FROGS, "metadata.json")
+            await desk.documents.read(FIRST_FROGS, "citation.txt")
+            await trio.sleep(KEPT * 2)
+        assert desk.wire.asked == ["GET /v2/articles/20000005/versions/1"]
 
 
 async def test_without_a_token() -> None:
