@@ -24,6 +24,7 @@ import trio
 from trio.testing import MockClock
 
 from figfs.assembly import Parts, assemble
+from figfs.documents.entries import Documents
 from figfs.errors import FigfsError
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
@@ -317,10 +318,12 @@ async def open_world(
     timeout: float = TIMEOUT,
     is_killed: Callable[[int], bool] = lambda pid: False,
     pending_signal: Callable[[int], bool] = lambda pid: False,
+    documents: Documents | None = None,
 ) -> AsyncIterator[World]:
     """A mount over ``directory``, on ``sandbox`` or a new empty one. It ends without waiting for anything.
 
-    ``is_killed``, ``pending_signal``: what ``openers.py`` tells of processes.
+    ``is_killed``, ``pending_signal``: what ``openers.py`` tells of processes. ``documents``: what is in every
+    ``.figshare``, instead of what the sandbox has.
     """
     async with contextlib.AsyncExitStack() as stack:
         if sandbox is None:
@@ -354,6 +357,7 @@ async def open_world(
                 is_killed=is_killed,
                 pending_signal=pending_signal,
                 now_ns=lambda: next(ticks),
+                documents=documents,
             )
             parts.resumer.start()
             for service in parts.services:
