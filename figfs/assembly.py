@@ -31,7 +31,9 @@ from figfs.linking import Linking
 from figfs.lookahead import Lookahead
 from figfs.membership import Membership
 from figfs.namespace.attributes import Attributes
+from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
+from figfs.namespace.listingstore import ListingStore
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.parking import Parking
@@ -91,6 +93,7 @@ def assemble(
     dir_timeout: float,
     op_timeout: float = 30.0,
     grace: float,
+    listing_store: ListingStore | None = None,
     store: BlockStore | None = None,
     memory: int = MEMORY,
     verify: str = "end",
@@ -104,19 +107,26 @@ def assemble(
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
-    seconds. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
+    seconds. ``listing_store``: listings on disk, or None. ``store``: the blocks on disk, scanned, or None;
+    ``memory``: bytes of blocks in memory.
     ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
     ``documents``: what is in every ``.figshare``, instead of what Figshare tells.
     """
     background = client.background()
     limit = account.maximum_file_size
     tree = Tree(attributes=attributes, now_ns=now_ns)
+    keeping = None
+    writers = () if listing_store is None else (listing_store.run,)
+    if listing_store is not None:
+        keeping = Keeping(store=listing_store, tree=tree, now=lambda: now_ns() / 1e9)
+        client.watch_changes(keeping.changing)
     listings = Listings(
         client=client,
         tree=tree,
         nursery=nursery,
         dir_timeout=dir_timeout,
         patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
+        keeping=keeping,
     )
     spool = Spool(spool_directory)
     unclosed = _unclosed(spool, journal)
@@ -291,7 +301,7 @@ def assemble(
         lookup=filesystem.lookup,
     )
     publishing.on_changed = items.on_changed = dot_figshare.forget
-    services = (deletions.run, settler.run)
+    services = (deletions.run, settler.run, *writers)
     return Parts(
         filesystem,
         tree,

@@ -20,6 +20,7 @@ from figfs.itemcommands import ItemCommands
 from figfs.ledger import Ledger, parked_in
 from figfs.namespace.nodes import Container, Kind, Node
 from figfs.namespace.tree import Tree
+from figfs.offline import Presence
 from figfs.orphans import find_orphans
 from figfs.parking import Parking
 from figfs.reading.blockstore import BlockStore
@@ -39,6 +40,7 @@ class Commands:
         mountpoint: Path,
         state_directory: Path,
         account: str,
+        presence: Presence,
         read_only: bool,
         client: Client,
         tree: Tree,
@@ -54,6 +56,7 @@ class Commands:
             "account": account,
             "read_only": read_only,
         }
+        self._presence = presence
         self._client = client
         self._tree = tree
         self._ledger = ledger
@@ -75,7 +78,7 @@ class Commands:
         }
 
     def _said(self) -> dict[str, Any]:
-        return {**self._about, "mounted": not self.unmounting}
+        return {**self._about, "mounted": not self.unmounting, "away": self._presence.away or None}
 
     async def _hello(self, request: Request, send: Send) -> None:
         await send(self._said())

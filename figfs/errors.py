@@ -139,6 +139,9 @@ class TooSlow(RemoteError):
     errno: ClassVar[int] = _errno.ETIMEDOUT
 
 
+#: Figshare cannot be asked now: what is known without it is all there is.
+AWAY = (Unreachable, TooSlow, ServerError, RateLimited, BadAnswer)
+
 #: Figshare has understood and will not do it: repeating the same is no use until a person has changed
 #: something.
 REFUSALS = (

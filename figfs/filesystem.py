@@ -152,8 +152,9 @@ class FileSystem:
             node.local_size is not None or self._settler.known(node) is not None
         ):
             return SHORT
-        listed_at = parent.lister.status.listed_at
-        if listed_at is None:
+        status = parent.lister.status
+        listed_at = status.listed_at
+        if listed_at is None or status.restored_at is not None:
             return SHORT
         return max(SHORT, listed_at + self._dir_timeout - trio.current_time())
 
@@ -178,6 +179,8 @@ class FileSystem:
 
     async def setattr(self, inode: int, change: Change, handle: int | None) -> Node:
         """Modes and times always succeed and are kept (rsync writes no file where chmod is refused)."""
+        if change.size is not None:
+            await self.confirm(inode)
         node = self._tree.node(inode)
         if change.uid not in (None, self._uid) or change.gid not in (None, self._gid):
             raise OSError(errno.EPERM, "all files belong to the owner of the mount")
@@ -231,6 +234,8 @@ class FileSystem:
         node = self._tree.find(container, name)
         await self._listings.ensure_listed(container, stale_is_fine=node is not None)
         node = self._tree.find(container, name)
+        if node is None and await self._listings.confirm(container):
+            node = self._tree.find(container, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         return node
@@ -243,6 +248,15 @@ class FileSystem:
             and name not in container.children
             and dotfigshare.item_of(container) is not None
         )
+
+    async def confirm(self, inode: int) -> None:
+        """Before something in there is changed: what an earlier mount knew of it is compared with Figshare,
+        unless that is away.
+        """
+        node = self._tree.node(inode)
+        container = node if isinstance(node, Container) else node.parent
+        if container is not None:
+            await self._listings.confirm(container)
 
     def remember(self, node: Node) -> None:
         """The kernel holds one more reference."""
@@ -356,6 +370,7 @@ class FileSystem:
         """Remove a name. For a file local and instant; an article's link in a collection leaves it within the
         deadline.
         """
+        await self.confirm(parent)
         container = self._tree.container(parent)
         if container.kind is Kind.DOT_FIGSHARE:
             await self._dot.unlink(container, naming.check_name(raw_name))
@@ -373,6 +388,7 @@ class FileSystem:
 
     async def symlink(self, parent: int, raw_name: bytes, raw_target: bytes) -> LinkNode:
         """A member of a collection, or a linked file in an article."""
+        await self.confirm(parent)
         container = self._tree.container(parent)
         name = naming.check_name(raw_name)
         try:
@@ -390,6 +406,7 @@ class FileSystem:
 
     async def mkdir(self, parent: int, raw_name: bytes, mode: int) -> Container:
         """A new article, project or collection on Figshare, or a folder here."""
+        await self.confirm(parent)
         container = self._tree.container(parent)
         name = naming.check_name(raw_name)
         if container.kind is Kind.DOT_FIGSHARE:
@@ -419,6 +436,8 @@ class FileSystem:
         """``rename(2)``. For files local and instant; for articles, projects and collections their title."""
         if flags & ~RENAME_NOREPLACE:
             raise OSError(errno.EINVAL, "only RENAME_NOREPLACE")
+        await self.confirm(parent_old)
+        await self.confirm(parent_new)
         source, container = self._tree.container(parent_old), self._tree.container(parent_new)
         name = naming.check_name(raw_new)
         if Kind.DOT_FIGSHARE in (source.kind, container.kind):

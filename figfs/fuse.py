@@ -278,6 +278,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        await self._fs.confirm(parent_inode)
         node, number = self._fs.create(parent_inode, name, mode & ~ctx.umask, ctx.pid)
         direct_io = self._fs.is_document(node.inode)
         return pyfuse3.FileInfo(fh=number, direct_io=direct_io), self._remembered(node)
@@ -287,6 +288,8 @@ class Operations(pyfuse3.Operations):
         if self._fs.is_document(inode):
             number = await self._fs.open_document(inode, flags, ctx.pid)
             return pyfuse3.FileInfo(fh=number, direct_io=True)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            await self._fs.confirm(inode)
         number, keep_cache = self._fs.open(inode, flags, ctx.pid)
         return pyfuse3.FileInfo(fh=number, keep_cache=keep_cache)
 

@@ -28,15 +28,16 @@ from figfs import kernel
 from figfs.assembly import assemble
 from figfs.commands import Commands
 from figfs.control import Control
-from figfs.errors import ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
+from figfs.errors import AWAY, ConfigurationError, Forbidden, NotFound, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
 from figfs.figshare.institution import find_account
 from figfs.figshare.records import Account
-from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
+from figfs.namespace.listingstore import ListingStore, open_listing_store
+from figfs.offline import LISTINGS, Presence, known_account, owner, watch_account
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.renewing import kept_valid
 from figfs.settings import Settings
@@ -47,8 +48,8 @@ from figfs.writing.journal import Journal, open_journal
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 30.0  #: seconds for Figshare's first answer, before the mount is given up
+KNOWN_TIMEOUT = 5.0  #: the same where the account is known from an earlier mount: the mount starts without
 WARM_UP_TIMEOUT = 5.0  #: seconds that the mount waits for the list of projects at the start
-ACCOUNT_INTERVAL = 300.0  #: seconds between looks at quota and use
 STATUS_INTERVAL = 5.0  #: seconds between status lines for systemd
 END_TIMEOUT = 10.0  #: seconds for handlers that run while the mount is taken down
 #: Seconds after which a thread that has received, hashed or written something gets its turn although the
@@ -71,7 +72,8 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         ) as client,
         kept_valid(client, settings.token_file) as renewal,
     ):
-        account = await _first_answer(client, settings)
+        presence = Presence()
+        account = await _first_answer(client, settings, presence)
         renewal.aloud = True
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
@@ -79,17 +81,22 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             locked(directory, settings.mountpoint, socket_path(directory)),
             open_attributes(directory / "attributes.db") as attributes,
             _journal(directory) as journal,
+            open_listing_store(directory / LISTINGS, owner=owner(settings)) as listings,
         ):
-            await _serve(settings, client, account, directory, attributes, journal, store, on_ready)
+            await _serve(
+                settings, client, account, presence, directory, attributes, journal, listings, store, on_ready
+            )
 
 
 async def _serve(
     settings: Settings,
     client: Client,
     account: Account,
+    presence: Presence,
     directory: Path,
     attributes: Attributes,
     journal: Journal,
+    listings: ListingStore | None,
     store: BlockStore | None,
     on_ready: Callable[[str], None],
 ) -> None:
@@ -101,6 +108,7 @@ async def _serve(
             journal=journal,
             spool_directory=directory / "spool",
             journal_path=directory / "journal.db",
+            listing_store=listings,
             nursery=services,
             uid=settings.uid,
             gid=settings.gid,
@@ -126,6 +134,7 @@ async def _serve(
             mountpoint=settings.mountpoint,
             state_directory=directory,
             account=who,
+            presence=presence,
             read_only=settings.read_only,
             client=client.background(),
             tree=parts.tree,
@@ -143,7 +152,16 @@ async def _serve(
             log.warning("%d uploads from an earlier mount are taken up again", parts.resumer.owed())
         for service in parts.services:
             services.start_soon(_kept_running, service)
-        services.start_soon(_kept_running, lambda: _watch_account(client.background(), filesystem))
+        services.start_soon(
+            _kept_running,
+            lambda: watch_account(
+                lambda: get_account(client.background()),
+                account=account,
+                presence=presence,
+                store=listings,
+                heard=filesystem.set_account,
+            ),
+        )
 
         operations = Operations(
             filesystem,
@@ -152,7 +170,7 @@ async def _serve(
             xattrs=not settings.noxattr,
         )
         with _mounted(operations, settings):
-            status = f"{settings.mountpoint}: Figshare account {who}"
+            status = f"{settings.mountpoint}: Figshare account {who}" + (", offline" if presence.away else "")
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
             signalled = trio.Event()
@@ -176,17 +194,32 @@ async def _serve(
         services.cancel_scope.cancel()
 
 
-async def _first_answer(client: Client, settings: Settings) -> Account:
-    """The account, which also tells whether the token is good."""
+async def _first_answer(client: Client, settings: Settings, presence: Presence) -> Account:
+    """The account, which also tells whether the token is good. Where Figshare is away, the account as an
+    earlier mount knew it.
+    """
+    known = known_account(settings)
     try:
-        with trio.fail_after(START_TIMEOUT):
+        return await _ask_account(client, settings, START_TIMEOUT if known is None else KNOWN_TIMEOUT)
+    except ConfigurationError as exc:
+        away = isinstance(exc.__cause__, (*AWAY, trio.TooSlowError))
+        if known is None or not away:
+            raise
+        presence.away = visible(str(exc), 400)
+    log.warning("%s: mounted from what is known of the account", presence.away)
+    return known
+
+
+async def _ask_account(client: Client, settings: Settings, timeout: float) -> Account:
+    try:
+        with trio.fail_after(timeout):
             if settings.impersonate is not None:
                 await _impersonate(client, settings.impersonate)
             account = await get_account(client)
-    except trio.TooSlowError:
+    except trio.TooSlowError as exc:
         raise ConfigurationError(
-            f"no answer from {settings.api} within {START_TIMEOUT:.0f} s; is the network up?"
-        ) from None
+            f"no answer from {settings.api} within {timeout:.0f} s; is the network up?"
+        ) from exc
     except Unauthorized:
         raise  # the command line knows where the token came from
     except RemoteError as exc:
@@ -320,15 +353,6 @@ async def _kept_running(service: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a service failed; it is started again")
         await trio.sleep(RESTART_PAUSE)
-
-
-async def _watch_account(client: Client, filesystem: FileSystem) -> None:
-    while True:
-        await trio.sleep(ACCOUNT_INTERVAL)
-        try:
-            filesystem.set_account(await get_account(client))
-        except FigfsError as exc:
-            log.warning("quota and use are not known anew: %s", exc)
 
 
 async def _tune(operations: Operations, mountpoint: Path) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from figfs import openers
 from figfs.deletions import Deletions
-from figfs.errors import BadAnswer
+from figfs.errors import BadAnswer, Changed
 from figfs.figshare.records import File
 from figfs.localfiles import LocalFile
 from figfs.lookahead import Lookahead
@@ -221,6 +221,10 @@ class OpenFiles:
             self._lookahead.reads(handle.file.node, size)
         try:
             return await handle.reader.read(offset, size)
+        except Changed:
+            if handle.file.node.parent is not None:  # its listing is older than that
+                self._tree.expire(handle.file.node.parent)
+            raise
         except BadAnswer:
             handle.file.node.kernel_is_stale = True  # it may have pages of what turned out to be wrong
             raise

@@ -77,6 +77,7 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
         "pid": None,
         "account": None,
         "read_only": False,
+        "away": None,
         "mounted": False,
     }
     return {**about, **report, "cache": None}

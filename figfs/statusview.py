@@ -58,7 +58,8 @@ def headline(report: Report) -> str:
     """Which mount it is."""
     who = f"{report['mountpoint']}: {report['account']}"
     if report["mounted"]:
-        return visible(who + (", read-only" if report["read_only"] else ""))
+        away = f", without Figshare until it answers: {report['away']}" if report.get("away") else ""
+        return visible(who + (", read-only" if report["read_only"] else "") + away)
     if report["pid"] is not None:
         return visible(f"{who}, unmounted, finishing its uploads")
     last = f", last mounted on {report['mountpoint']}" if report["mountpoint"] else ""

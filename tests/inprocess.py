@@ -31,6 +31,7 @@ from figfs.figshare.client import Client, open_client
 from figfs.filesystem import FileSystem
 from figfs.namespace.attributes import open_attributes
 from figfs.namespace.listings import Listings
+from figfs.namespace.listingstore import open_listing_store
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
@@ -208,10 +209,14 @@ class World:
     async def create(self, path: str) -> tuple[FileNode, int]:
         """A new file, open for writing."""
         parent, name = await self.directory_of(path)
+        await self.fs.confirm(parent)
         return self.fs.create(parent, name, 0o644, 1)
 
     async def open(self, path: str, flags: int = 0) -> int:
-        handle, _keep_cache = self.fs.open((await self.node(path)).inode, flags, 1)
+        inode = (await self.node(path)).inode
+        if flags:
+            await self.fs.confirm(inode)
+        handle, _keep_cache = self.fs.open(inode, flags, 1)
         return handle
 
     async def close(self, handle: int) -> None:
@@ -226,6 +231,7 @@ class World:
         parent, name = await self.directory_of(path)
         container = self.tree.container(parent)
         await self.listings.ensure_listed(container)
+        await self.listings.confirm(container)
         present = self.tree.find(container, name.decode())
         if present is None:
             node, handle = self.fs.create(parent, name, 0o644, 1)
@@ -335,6 +341,7 @@ async def open_world(
         directory.mkdir(exist_ok=True)  # noqa: ASYNC240 (nobody waits)
         attributes = stack.enter_context(open_attributes(directory / "attributes.db"))
         journal = stack.enter_context(open_journal(directory / "journal.db"))
+        store = stack.enter_context(open_listing_store(directory / "listings.db", owner="test"))
         account = await get_account(client)
         ticks = itertools.count(1_700_000_000_000_000_000, 1_000_000)
         async with trio.open_nursery() as services:
@@ -345,6 +352,7 @@ async def open_world(
                 attributes=attributes,
                 journal=journal,
                 spool_directory=directory / "spool",
+                listing_store=store,
                 nursery=services,
                 uid=1000,
                 gid=1000,

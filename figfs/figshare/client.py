@@ -54,6 +54,9 @@ LONGEST_PAUSE = 60.0  #: seconds for which one 429 holds up all API requests
 
 T = TypeVar("T")
 
+#: Made from the path of a request that changes something; entered before it is sent, left when it has ended.
+Watcher = Callable[[str], contextlib.AbstractAsyncContextManager[None]]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
@@ -106,6 +109,8 @@ class Client:
         #: that one. None: the token's own.
         self.impersonate: Id | None = None
         self.redirects = Redirects()
+        #: One list for all copies (``background``): see ``watch_changes``.
+        self._watchers: list[Watcher] = []
         self._waits: cachetools.LRUCache[object, Waits] = cachetools.LRUCache(64)
 
     def __repr__(self) -> str:
@@ -144,6 +149,10 @@ class Client:
         other = copy.copy(self)
         other._priority = Priority.BACKGROUND
         return other
+
+    def watch_changes(self, watcher: Watcher) -> None:
+        """``watcher`` is around all of each API request that changes something, its repetitions included."""
+        self._watchers.append(watcher)
 
     def waits(self, url: str) -> Waits:
         """What is known about how fast the server of ``url`` answers."""
@@ -224,7 +233,13 @@ class Client:
             maybe_done = maybe_done or may_be_done(failed.outcome)
             raise failed
 
-        return await self.persist(method, once, read_only=read_only)
+        if method == "GET" or read_only or not self._watchers:
+            return await self.persist(method, once, read_only=read_only)
+        async with contextlib.AsyncExitStack() as watched:
+            for watcher in self._watchers:
+                await watched.enter_async_context(watcher(path))
+            return await self.persist(method, once, read_only=read_only)
+        raise AssertionError("unreachable")  # no watcher takes an exception
 
     def _as_impersonated(
         self, method: str, path: str, params: Mapping[str, str | int] | None, body: object

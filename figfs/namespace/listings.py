@@ -1,5 +1,8 @@
 """Listings: when Figshare is asked what is in a container, and how fresh the answer is.
 
+What an earlier mount has kept on disk is shown at once, and refreshed behind (``keeping.py`` says what of it
+may be believed meanwhile).
+
 A listing is fetched once however many ask, in the services nursery, so that a reader who gives up does not
 stop it for the others. A listing that fails changes nothing: the last known one stays.
 """
@@ -10,16 +13,19 @@ import contextlib
 import copy
 import errno
 import logging
+import math
 from collections.abc import Callable, Iterable
 
 import trio
 
-from figfs.errors import FigfsError, RemoteError, Unauthorized
+from figfs.errors import AWAY, FigfsError, RemoteError, Unauthorized, Unreachable
 from figfs.figshare.client import Client
 from figfs.figshare.records import Id
 from figfs.namespace import sources
+from figfs.namespace.keeping import Keeping, stamp
+from figfs.namespace.listingstore import Kept
 from figfs.namespace.merging import merge
-from figfs.namespace.nodes import Container, Key, Kind, ListingStatus
+from figfs.namespace.nodes import Container, Key, Kind
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -45,10 +51,18 @@ class Listings:
         nursery: the services nursery; a listing must outlive the program that asked first.
         dir_timeout: seconds for which a listing is fresh.
         patience: seconds to wait for a fresh listing where an older one can be shown.
+        keeping: the listings on disk, if there are any.
     """
 
     def __init__(
-        self, *, client: Client, tree: Tree, nursery: trio.Nursery, dir_timeout: float, patience: float
+        self,
+        *,
+        client: Client,
+        tree: Tree,
+        nursery: trio.Nursery,
+        dir_timeout: float,
+        patience: float,
+        keeping: Keeping | None = None,
     ) -> None:
         self._client = client
         self._background = client.background()
@@ -56,6 +70,8 @@ class Listings:
         self._nursery = nursery
         self._dir_timeout = dir_timeout
         self._patience = patience
+        self._keeping = keeping
+        self._said_away = False
         self._loading: dict[Container, trio.Event] = {}
         #: Called with each container right after its listing was merged, without a checkpoint between.
         self.on_listed: Callable[[Container], None] = lambda container: None
@@ -80,28 +96,65 @@ class Listings:
         if lister.parent is None and lister is not self._tree.root:
             raise OSError(errno.ESTALE, "this directory is not there any more")
         age = self._dir_timeout if max_age is None else max_age
-        if self._is_fresh(status, age):
+        if self._is_fresh(lister, age, confirmed=must_succeed):
+            if max_age is None:
+                self._confirm_behind(lister)
             return
         if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
             event = self._start_loading(lister)
             if status.listed_at is None or must_succeed:
                 await event.wait()
-            elif not stale_is_fine:
+                if max_age is None:
+                    self._confirm_behind(lister)
+            elif not stale_is_fine and not self._just_restored(lister):
                 with trio.move_on_after(self._patience):
                     await event.wait()
-            if must_succeed and status.failure is None and not self._is_fresh(status, age):
-                await self._start_loading(lister).wait()  # it expired while an older request was under way
+            if must_succeed and status.failure is None and not self._is_fresh(lister, age, confirmed=True):
+                # It expired while an older request was under way, or came from disk.
+                await self._start_loading(lister).wait()
         if status.failure is not None and (status.listed_at is None or must_succeed):
             raise copy.copy(
                 status.failure
             )  # each waiter its own: a shared exception would collect their tracebacks
 
     @staticmethod
-    def _is_fresh(status: ListingStatus, age: float) -> bool:
+    def _is_fresh(lister: Container, age: float, *, confirmed: bool) -> bool:
+        """``confirmed``: by Figshare, in this mount."""
+        status = lister.status
+        if status.restored_at is not None and (confirmed or stamp(lister) != status.stamp):
+            return False
         listed_at = status.listed_at
         return (
             listed_at is not None and listed_at >= status.expired_at and trio.current_time() < listed_at + age
         )
+
+    async def confirm(self, container: Container) -> bool:
+        """Before something in it is changed, or said not to be there: what is known from disk only is
+        compared with Figshare. True if it was.
+
+        Where Figshare is away, what is known is all there is, as it is with any listing that has got old.
+        """
+        lister = container.lister
+        status = lister.status
+        if status.restored_at is None:
+            return False
+        if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
+            with trio.move_on_after(self._patience):
+                await self._start_loading(lister).wait()
+        return status.restored_at is None
+
+    def _just_restored(self, lister: Container) -> bool:
+        status = lister.status
+        if status.restored_at is None or status.restored_at < status.expired_at:
+            return False
+        return trio.current_time() < status.restored_at + self._dir_timeout
+
+    def _confirm_behind(self, lister: Container) -> None:
+        """Somebody looks at it: if it is from disk, the truth is to follow."""
+        fresh = lister.status.failure is None and lister not in self._loading
+        restored = lister.status.restored_at is not None
+        if restored and fresh and self._keeping is not None and self._keeping.may_confirm():
+            self._start_loading(lister, self._background)
 
     async def warm_up(self) -> None:
         """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are
@@ -126,13 +179,15 @@ class Listings:
         return event
 
     async def _load(self, lister: Container, event: trio.Event, client: Client) -> None:
-        started = trio.current_time()
         status = lister.status
         try:
-            contents = await self._fetch(lister, client)
-            merge(self._tree, lister, contents, started)
-            self.on_listed(lister)
-            status.listed_at, status.failed_at, status.failure = started, None, None
+            kept = None
+            if status.listed_at is None and self._keeping is not None:
+                kept = self._keeping.find(lister)
+            if kept is None or kept.outdated:
+                await self._ask(lister, client, otherwise=kept)
+            else:
+                await self._restore(lister, kept)
         except FigfsError as exc:
             self._listing_failed(lister, exc)
         except Exception as exc:
@@ -141,11 +196,50 @@ class Listings:
         finally:
             del self._loading[lister]
             event.set()
+        if status.listed_at == -math.inf and status.failure is None:
+            self._start_loading(lister, self._background)
+
+    async def _ask(self, lister: Container, client: Client, *, otherwise: Kept | None) -> None:
+        """``otherwise``: shown where Figshare is away."""
+        started = trio.current_time()
+        status = lister.status
+        try:
+            contents = await self._fetch(lister, client)
+        except AWAY:
+            if otherwise is not None:
+                await self._restore(lister, otherwise)
+            raise
+        merge(self._tree, lister, contents, started)
+        self.on_listed(lister)
+        status.listed_at, status.failed_at, status.failure = started, None, None
+        status.restored_at, self._said_away = None, False
+        if self._keeping is not None:
+            self._keeping.keep(lister, contents, started)
+
+    async def _restore(self, lister: Container, kept: Kept) -> None:
+        """Show what an earlier mount has kept."""
+        if lister.kind is Kind.COLLECTION:
+            with contextlib.suppress(FigfsError):
+                await self._ensure_places(entry.record.id for entry in kept.contents.entries)
+        assert self._keeping is not None
+        believed = self._keeping.is_believed(lister, kept)
+        known, record = stamp(lister), lister.record
+        merge(self._tree, lister, kept.contents, -math.inf)  # whatever was decided here is newer
+        if known != kept.stamp:
+            lister.record = record  # the list knows of a change that is not in here
+        self.on_listed(lister)
+        status = lister.status
+        now = trio.current_time()
+        status.restored_at, status.stamp = -math.inf if kept.outdated else now, kept.stamp
+        status.listed_at = now if believed else -math.inf
 
     def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
         status = lister.status
         # A token that is refused is told once, by who has it (``renewing.py``).
         known = str(status.failure) == str(exc) or isinstance(exc, Unauthorized)
+        if status.restored_at is not None and isinstance(exc, Unreachable):
+            # A walk through what is known, without a network, would say so for each directory.
+            known, self._said_away = known or self._said_away, True
         status.failed_at, status.failure = trio.current_time(), exc
         shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
         log.log(

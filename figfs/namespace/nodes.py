@@ -203,13 +203,17 @@ class Container(Node):
 class ListingStatus:
     """How fresh a container's listing is. Times are Trio's clock, seconds."""
 
-    __slots__ = ("expired_at", "failed_at", "failure", "listed_at")
+    __slots__ = ("expired_at", "failed_at", "failure", "listed_at", "restored_at", "stamp")
 
     def __init__(self) -> None:
         self.listed_at: float | None = None  #: start of the request whose answer is shown; None: never listed
         self.expired_at = -math.inf  #: a listing that began before this is not fresh, whenever it ends
         self.failed_at: float | None = None
         self.failure: Exception | None = None  #: why the last attempt failed, if it did
+        #: When the listing was taken from disk (never, if it was known to be out of date); None: this mount
+        #: has it from Figshare, or not at all.
+        self.restored_at: float | None = None
+        self.stamp: float | None = None  #: then: when it had last been modified
 
 
 class Stored(NamedTuple):

@@ -41,10 +41,11 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
-    """A listing: the entries, for an article also its details."""
+    """A listing: the entries, for an article also its details. ``settled``: no upload in it is unfinished."""
 
     entries: list[Entry]
     details: ArticleDetails | None = None
+    settled: bool = True
 
 
 def _time(*dates: float | None) -> float:
@@ -123,7 +124,7 @@ async def article_files(client: Client, article: Container) -> Contents:
         for file in listed
         if (entry := _file_entry(file, details.folder_structure.get(str(file.id), ""), date)) is not None
     ]
-    return Contents(entries, details)
+    return Contents(entries, details, settled=all(file.is_link_only or is_finished(file) for file in listed))
 
 
 def _file_entry(file: File, folder_path: str, time: float) -> Entry | None:

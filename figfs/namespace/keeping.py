@@ -1,0 +1,152 @@
+"""What a mount may believe of listings that an earlier one has kept (``listingstore.py``).
+
+Figshare has no way to ask "what has changed since", and its lists tell when an article was modified, but not
+that a file was added to it, perhaps (quirks L14). So:
+
+* A kept listing is *believed* for ``TRUSTED`` seconds after it was fetched, while Figshare's list shows the
+  container with the date of modification that it had then. Believed means: like a fresh one from the first
+  look on, for ``dir_timeout``. The lists of all articles, projects and collections are never believed: they
+  are three, and they tell the dates of all else.
+* Any other is shown at its first look as well, and refreshed behind. So are the first few of those believed,
+  and one a minute after that: who opens a directory sees its truth a moment later, and a walk through all of
+  them costs no request each.
+* Nothing that a request of this machine has changed since is shown, unless Figshare is away
+  (``Kept.outdated``): before such a request is sent, it is on disk that the listing is out of date.
+* Nothing is changed on the ground of a listing that was not confirmed in this mount while Figshare can be
+  asked: ``Listings.confirm``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import unquote
+
+import trio
+
+from figfs.namespace import naming
+from figfs.namespace.listingstore import Kept, ListingStore
+from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.sources import Contents
+from figfs.namespace.tree import Tree
+
+TRUSTED = 3600.0  #: seconds since it was fetched
+CLOCK_STEP = 60.0  #: seconds that the wall clock may have been set back
+CONFIRMED_AT_ONCE = 2  #: believed listings refreshed behind their first look
+CONFIRM_INTERVAL = 60.0  #: seconds until one more may be
+
+_LISTS = frozenset({Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS})
+_KINDS = {"articles": Kind.ARTICLE, "projects": Kind.PROJECT, "collections": Kind.COLLECTION}
+_PARENTS = {"articles": Kind.ARTICLES, "projects": Kind.PROJECTS, "collections": Kind.COLLECTIONS}
+_PATH = re.compile(r"/account/(articles|projects|collections)(?:/([^/]+)(?:/([^/]+)(?:/([^/]+))?)?)?")
+
+
+def affected(path: str) -> set[Key]:
+    """The containers whose listings a request to ``path`` changes, GETs aside. Pure.
+
+    An article's title is in lists that the path does not tell: see ``Keeping.changing``.
+    """
+    match = _PATH.match(path)
+    if match is None:
+        return set()
+    family, item, below, part = match.groups()
+    if item is None:
+        return {Key(_PARENTS[family], 0)}
+    key = Key(_KINDS[family], _id(item))
+    if family == "articles":
+        return {key}
+    if below == "articles":
+        return {key, Key(Kind.ARTICLE, _id(part))} if part and family == "projects" else {key}
+    return {key, Key(_PARENTS[family], 0), Key(Kind.ARTICLES, 0)}  # a project that goes leaves its articles
+
+
+def _id(text: str) -> int | str:
+    number = naming.id_from_name(unquote(text))
+    return unquote(text) if number is None else number
+
+
+class Keeping:
+    """The policy of one mount. ``now``: wall clock, POSIX seconds."""
+
+    def __init__(self, *, store: ListingStore, tree: Tree, now: Callable[[], float]) -> None:
+        self._store = store
+        self._tree = tree
+        self._now = now
+        self._restored: set[Key] = set()
+        self._under_way: Counter[Key] = Counter()
+        self._changed_at: dict[Key, float] = {}
+        self._confirmations = float(CONFIRMED_AT_ONCE)
+        self._counted_at = trio.current_time()
+
+    def find(self, lister: Container) -> Kept | None:
+        """What is kept of a container that was not listed in this mount; once."""
+        if lister.key in self._restored:
+            return None
+        self._restored.add(lister.key)
+        kept = self._store.get(lister.key)
+        if kept is not None and (lister.key in self._changed_at or lister.key in self._under_way):
+            return kept._replace(outdated=True)
+        return kept
+
+    def is_believed(self, lister: Container, kept: Kept) -> bool:
+        age = self._now() - kept.fetched
+        return (
+            lister.kind not in _LISTS
+            and not kept.outdated
+            and -CLOCK_STEP < age < TRUSTED
+            and stamp(lister) == kept.stamp
+            and lister.status.expired_at == -math.inf
+        )
+
+    def keep(self, lister: Container, contents: Contents, started: float) -> None:
+        """A listing that began at ``started`` was merged: it is kept, unless a change here may have crossed
+        it.
+        """
+        key = lister.key
+        self._restored.add(key)
+        crossed = self._under_way[key] > 0 or self._changed_at.get(key, started - 1) >= started
+        if not crossed and contents.settled:
+            fetched = self._now() - (trio.current_time() - started)
+            self._store.put(key, Kept(contents, fetched, stamp(lister)))
+
+    def may_confirm(self) -> bool:
+        """Whether one more believed listing is to be refreshed behind; it counts."""
+        now = trio.current_time()
+        grown = self._confirmations + (now - self._counted_at) / CONFIRM_INTERVAL
+        self._confirmations, self._counted_at = min(grown, float(CONFIRMED_AT_ONCE)), now
+        if self._confirmations < 1:
+            return False
+        self._confirmations -= 1
+        return True
+
+    @contextlib.asynccontextmanager
+    async def changing(self, path: str) -> AsyncIterator[None]:
+        """Around each request that changes something."""
+        keys = affected(path)
+        for key in list(keys):
+            if key.kind is Kind.ARTICLE and "/files" not in path:
+                keys |= self._lists_with(key)
+        self._under_way.update(keys)
+        try:
+            await self._store.outdate(keys)
+            yield
+        finally:
+            self._under_way -= Counter(keys)
+            now = trio.current_time()
+            self._changed_at.update(dict.fromkeys(keys, now))
+
+    def _lists_with(self, article: Key) -> set[Key]:
+        """The lists that show an article's title."""
+        found = {Key(Kind.ARTICLES, 0)}
+        node = self._tree.by_key(article)
+        if node is not None and node.parent is not None:
+            found = {node.parent.lister.key}
+        return found | self._store.collections()
+
+
+def stamp(container: Container) -> float | None:
+    """When Figshare says that a container was modified last; None where it does not."""
+    return getattr(container.record, "modified_date", None)

@@ -1,0 +1,401 @@
+"""Listings on disk, in SQLite in the state directory: a remount shows the tree at once, also offline.
+
+A cache: what is corrupt, of another figfs or from before a power cut is thrown away with a line in the log,
+and trouble with the disk ends the keeping, never the mount. Reading is one row by its key (0.1 ms, from the
+page cache), in the event loop; writing is done behind, in a thread, many rows a transaction. ``outdate``
+alone is waited for: it is committed before Figshare hears of the change that makes a listing wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+import figfs
+from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
+from figfs.namespace import naming
+from figfs.namespace.nodes import Key, Kind
+from figfs.namespace.sources import Contents, Entry
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+PAUSE = 0.3  #: seconds between batches of rows
+BUSY_TIMEOUT = 2.0  #: seconds to wait for another process that reads or writes the file
+
+#: What is kept. The rest is not Figshare's, or is asked anew for its own sake (search).
+KEPT = frozenset(
+    {Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS, Kind.PROJECT, Kind.COLLECTION, Kind.ARTICLE}
+)
+
+_RECORDS: dict[Kind, type[Article | Project | Collection | File]] = {
+    Kind.ARTICLE: Article,
+    Kind.MEMBER: Article,
+    Kind.PROJECT: Project,
+    Kind.COLLECTION: Collection,
+    Kind.FILE: File,
+    Kind.LINK: File,
+}
+
+
+class Kept(NamedTuple):
+    """A listing as it was fetched."""
+
+    contents: Contents
+    fetched: float  #: wall clock, POSIX seconds
+    stamp: float | None  #: when the container had last been modified then, by Figshare
+    outdated: bool = False  #: this machine has changed something in there since
+
+
+# -- encoding (pure) ------------------------------------------------------------
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True):
+    kind: int
+    id: Id
+    base: str
+    time: float
+    folder: tuple[str, ...]
+    record: msgspec.Raw
+
+
+class _Contents(msgspec.Struct, frozen=True, array_like=True):
+    entries: list[_Entry]
+    details: ArticleDetails | None
+
+
+def encode(contents: Contents) -> bytes:
+    """``ValueError`` or ``OverflowError`` for what cannot be kept: lone surrogates, numbers past 64 bits."""
+    entries = [
+        _Entry(
+            int(entry.key.kind),
+            entry.key.id,
+            entry.base,
+            entry.time,
+            entry.folder,
+            msgspec.Raw(msgspec.msgpack.encode(entry.record)),
+        )
+        for entry in contents.entries
+    ]
+    data = msgspec.msgpack.encode(_Contents(entries, contents.details))
+    return zlib.crc32(data).to_bytes(4, "big") + data
+
+
+def decode(data: bytes) -> Contents:
+    """What ``encode`` was given. ``ValueError`` for anything else."""
+    if len(data) < 4 or zlib.crc32(memoryview(data)[4:]) != int.from_bytes(data[:4], "big"):
+        raise ValueError("the checksum is wrong")
+    found = msgspec.msgpack.decode(memoryview(data)[4:], type=_Contents)
+    return Contents(
+        [
+            Entry(
+                Key(Kind(entry.kind), entry.id),
+                entry.base,
+                msgspec.msgpack.decode(entry.record, type=_RECORDS[Kind(entry.kind)]),
+                entry.time,
+                entry.folder,
+            )
+            for entry in found.entries
+        ],
+        found.details,
+    )
+
+
+def _version() -> str:
+    """What the rows were written by: another figfs may name things otherwise, or know other fields."""
+    fields = [
+        (cls.__name__, [(field.name, str(field.type)) for field in msgspec.structs.fields(cls)])
+        for cls in (Account, Article, ArticleDetails, Collection, File, Project, _Entry, _Contents)
+    ]
+    text = repr((FORMAT, figfs.__version__, fields))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+# -- the store ------------------------------------------------------------
+
+
+@dataclasses.dataclass(slots=True)
+class _Batch:
+    """What is to be written."""
+
+    puts: dict[str, Kept] = dataclasses.field(default_factory=dict)
+    outdated: set[str] = dataclasses.field(default_factory=set)
+    gone: set[str] = dataclasses.field(default_factory=set)
+    account: Account | None = None
+    done: trio.Event = dataclasses.field(default_factory=trio.Event)
+
+
+class ListingStore:
+    """The kept listings of one account. Made by ``open_listing_store``; ``run`` has to run."""
+
+    def __init__(self, path: Path, *, owner: str) -> None:
+        self._path = path
+        self._owner = owner
+        self._reader = _connect(path)
+        self._writer = _connect(path)
+        self._known = _names(self._reader)
+        self._next = _Batch()
+        self._writing = _Batch()
+        self._wake = trio.Event()
+        self._urgent = trio.Event()
+        self._broken = False
+
+    def get(self, key: Key) -> Kept | None:
+        """What is kept of a container, or None."""
+        name = str(key)
+        outdated = False
+        for batch in (self._next, self._writing):
+            outdated = outdated or name in batch.outdated
+            if name in batch.puts:
+                kept = batch.puts[name]
+                return kept._replace(outdated=kept.outdated or outdated)
+            if name in batch.gone:
+                return None
+        if self._broken or name not in self._known:
+            return None
+        try:
+            row = self._reader.execute(
+                "SELECT contents, fetched, stamp, outdated FROM listings WHERE key = ?", (name,)
+            ).fetchone()
+            return None if row is None else Kept(decode(row[0]), row[1], row[2], bool(row[3]) or outdated)
+        except (ValueError, KeyError, msgspec.MsgspecError) as exc:
+            log.warning("the kept listing of %s is damaged, and is not used: %s", name, exc)
+            self._next.gone.add(name)
+            self._wake.set()
+        except sqlite3.Error as exc:
+            self._give_up(exc)
+        return None
+
+    def collections(self) -> set[Key]:
+        """The collections whose listings are kept."""
+        names = self._known | self._writing.puts.keys() | self._next.puts.keys()
+        ids = [name.partition(":")[2] for name in names if name.startswith("collection:")]
+        return {
+            Key(Kind.COLLECTION, id_) if (n := naming.id_from_name(id_)) is None else Key(Kind.COLLECTION, n)
+            for id_ in ids
+        }
+
+    def put(self, key: Key, kept: Kept) -> None:
+        """Keep a listing, soon; what it does not hold any more is forgotten with it."""
+        if self._broken or key.kind not in KEPT:
+            return
+        name = str(key)
+        self._next.puts[name] = kept
+        self._next.outdated.discard(name)
+        self._next.gone.discard(name)
+        self._wake.set()
+
+    def put_account(self, account: Account) -> None:
+        """Keep whose listings these are."""
+        self._next.account = account
+        self._wake.set()
+
+    async def outdate(self, keys: Iterable[Key]) -> None:
+        """On return it is on disk that something in these containers is being changed here."""
+        batch, later = self._next, False
+        for name in map(str, keys):
+            if name in batch.puts:
+                batch.puts[name] = batch.puts[name]._replace(outdated=True)
+                later = True
+            elif name in self._known or name in self._writing.puts:
+                batch.outdated.add(name)
+                later = True
+        if later and not self._broken:
+            self._wake.set()
+            self._urgent.set()
+            await batch.done.wait()
+
+    async def run(self) -> None:
+        """Write what is queued, many rows at a time, for ever."""
+        while True:
+            await self._wake.wait()
+            with trio.move_on_after(PAUSE):
+                await self._urgent.wait()
+            batch = self._take()
+            try:
+                self._known = await trio.to_thread.run_sync(self._write, batch)
+            except sqlite3.Error as exc:
+                self._give_up(exc)
+            finally:
+                self._writing = _Batch()
+                batch.done.set()
+
+    def _take(self) -> _Batch:
+        self._wake, self._urgent = trio.Event(), trio.Event()
+        self._writing, self._next = self._next, _Batch()
+        return self._writing
+
+    def close(self) -> None:
+        """Write what is left. No error."""
+        try:
+            if not self._broken:
+                self._write(self._take())
+                with self._writer:
+                    self._writer.execute("DELETE FROM meta WHERE name = 'open'")
+        except sqlite3.Error as exc:
+            self._give_up(exc)
+        finally:
+            self._reader.close()
+            self._writer.close()
+
+    def _write(self, batch: _Batch) -> set[str]:
+        """One transaction, in a thread; returns the keys there are."""
+        if self._broken:
+            return set()
+        with self._writer as database:
+            for name in batch.gone:
+                database.execute("DELETE FROM listings WHERE key = ?", (name,))
+            for name in batch.outdated:
+                database.execute("UPDATE listings SET outdated = 1 WHERE key = ?", (name,))
+            for name, kept in batch.puts.items():
+                self._write_listing(name, kept)
+            if batch.account is not None:
+                for what, value in (("owner", self._owner.encode()), ("account", _json(batch.account))):
+                    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (what, value))
+        return _names(self._writer)
+
+    def _write_listing(self, name: str, kept: Kept) -> None:
+        before = self._children(name)
+        try:
+            data = encode(kept.contents)
+        except (ValueError, OverflowError, TypeError) as exc:
+            log.debug("the listing of %s is not kept: %s", name, exc)
+            self._writer.execute("DELETE FROM listings WHERE key = ?", (name,))
+            return
+        self._writer.execute(
+            "INSERT OR REPLACE INTO listings (key, fetched, stamp, outdated, contents)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (name, kept.fetched, kept.stamp, kept.outdated, data),
+        )
+        for child in before - {str(entry.key) for entry in kept.contents.entries}:
+            self._remove(child)
+
+    def _remove(self, name: str) -> None:
+        for child in self._children(name):
+            self._remove(child)
+        self._writer.execute("DELETE FROM listings WHERE key = ?", (name,))
+
+    def _children(self, name: str) -> set[str]:
+        """The containers in a kept listing, which have listings of their own."""
+        if name.startswith("article:"):
+            return set()
+        row = self._writer.execute("SELECT contents FROM listings WHERE key = ?", (name,)).fetchone()
+        if row is None:
+            return set()
+        with contextlib.suppress(ValueError, KeyError, msgspec.MsgspecError):
+            return {str(entry.key) for entry in decode(row[0]).entries if entry.key.kind in KEPT}
+        return set()
+
+    def _give_up(self, exc: sqlite3.Error) -> None:
+        """Without a trace: what is not up to date must not be found by the next mount."""
+        if not self._broken:
+            log.warning("listings are not kept on disk any more: %s: %s", self._path, exc)
+            self._broken = True
+            _unlink(self._path)
+
+
+@contextlib.contextmanager
+def open_listing_store(path: Path, *, owner: str) -> Iterator[ListingStore | None]:
+    """Open (or make) the store at ``path``; None, with a line in the log, where there can be none.
+
+    ``owner``: tells tokens apart (``owner_of``).
+    """
+    store = _open(path, owner)
+    try:
+        yield store
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _open(path: Path, owner: str) -> ListingStore | None:
+    for again in (True, False):
+        try:
+            reason = _prepare(path)
+            if not reason:
+                return ListingStore(path, owner=owner)
+        except sqlite3.Error as exc:
+            reason = str(exc)
+        log.log(logging.INFO if again else logging.WARNING, "%s is made anew: %s", path, reason)
+        _unlink(path)
+    return None
+
+
+def _prepare(path: Path) -> str:
+    """Make the tables where there are none. Returns why the file is of no use, or ""."""
+    database = _connect(path)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        with database:
+            database.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB)")
+            meta = dict(database.execute("SELECT name, value FROM meta"))
+            if meta.get("version", _version()) != _version():
+                return "it is of another figfs"
+            if meta.get("open", _boot()) != _boot():
+                return "the machine went down while it was in use"
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, fetched REAL NOT NULL,"
+                " stamp REAL, outdated INTEGER NOT NULL, contents BLOB NOT NULL)"
+            )
+            for name, value in (("version", _version()), ("open", _boot())):
+                database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        return ""
+    finally:
+        database.close()
+
+
+def kept_account(path: Path, *, owner: str) -> Account | None:
+    """Whose listings are at ``path``, if they were kept with the token of ``owner``."""
+    if not path.exists():
+        return None
+    with contextlib.suppress(sqlite3.Error, msgspec.MsgspecError, OSError):
+        with contextlib.closing(_connect(path)) as database:
+            meta = dict(database.execute("SELECT name, value FROM meta"))
+        if meta.get("version") == _version() and meta.get("owner") == owner.encode():
+            return msgspec.json.decode(meta.get("account", b""), type=Account)
+    return None
+
+
+def owner_of(api: str, token: str) -> str:
+    """What is kept of a token, to know it again: a hash, which tells nothing of it."""
+    return hashlib.blake2b(f"{api}\0{token}".encode(), digest_size=16, person=b"figfs listings").hexdigest()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
+    database.execute("PRAGMA synchronous=NORMAL")
+    return database
+
+
+def _names(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute("SELECT key FROM listings")}
+
+
+def _json(account: Account) -> bytes:
+    return msgspec.json.encode(account)
+
+
+def _boot() -> str:
+    """Of this start of the machine. After a power cut the last rows may be missing, also those that say
+    "outdated".
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink()
