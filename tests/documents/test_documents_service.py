@@ -7,19 +7,22 @@ import dataclasses
 import errno
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
 import trio
 from hostile import ODD
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from inprocess import BASE, Wire, errno_of
 from test_documents_rendering import check_crate
 from trio.testing import MockClock
 
 from figfs.documents.entries import Entry, Item
 from figfs.documents.service import KEPT, FigshareDocuments
-from figfs.errors import Changed, Forbidden, Invalid, NotFound
+from figfs.errors import Changed, FigfsError, Forbidden, Invalid, NotFound
 from figfs.figshare.client import Client, open_client
 from figfs.sandbox.app import make_app, open_sandbox
 from figfs.sandbox.state import Sandbox
@@ -391,6 +394,50 @@ async def test_what_cannot_be_written(desk: Desk) -> None:
             await desk.documents.remove(item, path)
     with errno_of(errno.EPERM):
         await desk.documents.create(DRAFT, "mine.txt", b"x")
+
+
+_WORDS = st.text(min_size=1, max_size=20) | st.sampled_from(ODD)
+_EDITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": st.text(min_size=3, max_size=40) | _WORDS | st.none(),
+        "description": _WORDS | st.none(),
+        "keywords": st.lists(_WORDS, max_size=4),
+        "license": st.integers(0, 7) | st.fixed_dictionaries({"value": st.integers(1, 6)}),
+        "categories": st.lists(st.sampled_from((23000, 23001, 24002, 26001)), max_size=3),
+        "authors": st.lists(st.fixed_dictionaries({"name": _WORDS}) | st.just({"id": 2000001}), max_size=3),
+        "references": st.lists(st.sampled_from(("https://example.org/x", "no address", "")), max_size=2),
+        "defined_type_name": st.sampled_from(("software", "dataset", "opera", "")),
+        "resource_doi": _WORDS | st.none(),
+    },
+)
+
+
+@given(_EDITS)
+@settings(max_examples=60)
+def test_any_edit(fields: dict[str, Any]) -> None:
+    """Either Figshare has it all afterwards, or a reason was given and Figshare has what it had."""
+    trio.run(_edit_and_look, fields)
+
+
+async def _edit_and_look(fields: dict[str, Any]) -> None:
+    async with _desk() as desk:
+        before = await desk.json(DRAFT)
+        assert isinstance(before, dict)
+        try:
+            await desk.edit(DRAFT, **fields)
+        except FigfsError:
+            assert await desk.json(DRAFT) == before
+            return
+        shown = await desk.json(DRAFT)
+        assert isinstance(shown, dict)
+        for name in ("title", "description", "keywords", "defined_type_name", "resource_doi"):
+            given = fields.get(name, before[name])
+            assert shown[name] == given or (given is None and not shown[name])
+        if "authors" in fields and fields["authors"] != before["authors"]:
+            assert len(shown["authors"]) == len(fields["authors"])
+        for name in before.keys() - fields.keys() - {"modified_date", "tags", "citation", "defined_type"}:
+            assert shown[name] == before[name], name
 
 
 # -- notes and links -----------------------------------------------------------------

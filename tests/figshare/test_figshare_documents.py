@@ -135,9 +135,18 @@ async def test_what_is_made_is_made_once(connect: Connect, clock: object) -> Non
     async with connect(httpx.ReadError("lost")) as (client, server):
         with pytest.raises(UnknownOutcome):
             await links.create(client, "article", 7)
-        with pytest.raises(UnknownOutcome):
-            await notes.create(client, 7, "A note")
-        assert len(server.requests) == 2
+        assert len(server.requests) == 1
+    found = [{"id": 1, "abstract": "Another"}, {"id": 2, "abstract": "A no..."}]
+    listed = httpx.Response(200, json=found)
+    for text, outcome in (("A note, whole", 2), ("A note, changed", None)):
+        answers = [httpx.ReadError("lost"), listed, {"id": 2, "text": "A note, whole"}]
+        async with connect(answers) as (client, server):
+            if outcome is None:
+                with pytest.raises(UnknownOutcome):
+                    await notes.create(client, 7, text)
+            else:
+                assert await notes.create(client, 7, text) == outcome
+            assert [line.partition(" ")[0] for line in server.asked] == ["POST", "GET", "GET"]
 
 
 async def test_refusals_have_the_servers_words(connect: Connect) -> None:
