@@ -29,7 +29,7 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     by_folder: dict[tuple[str, ...], list[Entry]] = {(): []}
     for entry in entries:
         node = tree.by_key(entry.key)
-        if node is not None and _is_local(node, started):
+        if node is not None and _is_placed_here(node, started):
             _update(tree, node, entry, named_here=True)  # it has its place by what was done here
         else:
             by_folder.setdefault(entry.folder, []).append(entry)
@@ -102,6 +102,13 @@ def _remove_missing(
                 tree.detach(node, vanished=True)
         elif node.key not in present and not _is_local(node, started):
             tree.detach(node, vanished=True)
+
+
+def _is_placed_here(node: Node, started: float) -> bool:
+    """Whether this machine knows better what ``node`` is called. What is written in an article changes nothing
+    of the article's name.
+    """
+    return _is_local(node, started) if isinstance(node, FileNode) else node.changed_at > started
 
 
 def _is_local(node: Node, started: float) -> bool:

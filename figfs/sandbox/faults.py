@@ -296,9 +296,12 @@ def _cut(app: ASGIApp, limit: int) -> ASGIApp:
             await send({"type": "http.response.body", "body": body[:left], "more_body": True})
             raise _Cut
 
+        reached = False
         try:
             await app(scope, cutting_receive, cutting_send)
         except* _Cut:
+            reached = True
+        if reached:  # not above: what is raised there comes in a group
             await _drop(scope, receive)
 
     return cut

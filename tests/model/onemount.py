@@ -28,7 +28,7 @@ from reference import LOCAL, File, Reference
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
-from figfs.namespace.nodes import Container, FileNode
+from figfs.namespace.nodes import Container, FileNode, Key, Kind
 from figfs.sandbox.state import Sandbox
 
 ARTICLES = ("aaa", "bbb")
@@ -117,6 +117,9 @@ class Mount:
         self.sessions = 0
         self.abandoned: set[str] = set()  #: spool files of what was open when the machine crashed
         self.killed: set[int] = set()  #: programs
+        self.interrupted: set[int] = set()  #: programs that a signal is to end
+        self.left: set[int] = set()  #: rows that are parked for good
+        self.titles = {article: article for article in ARTICLES}  #: that the articles have now
         self._busy = 0
         self._rules: list[dict[str, Any]] = []
         self._trouble_until = -math.inf
@@ -124,7 +127,11 @@ class Mount:
     # -- as the programs see it ------------------------------------------------------------
 
     def path(self, path: str) -> str:
-        return f"articles/{path}"
+        """Where the mount shows ``path``: while files in it are pending, an article keeps its old title."""
+        article, slash, inside = path.partition("/")
+        node = self.world.tree.by_key(Key(Kind.ARTICLE, self.articles.get(article, 0)))
+        title = self.titles[article] if node is None or node.parent is None else node.name
+        return f"articles/{title}{slash}{inside}"
 
     async def expect(self, number: int | None, what: Callable[[], Any]) -> Any:
         """Carry out ``what``: it must fail with ``number``, or succeed if that is None; its result.
@@ -201,9 +208,25 @@ class Mount:
 
     async def read(self, handle: Open) -> None:
         size = len(handle.file.data) + 1
-        data = await self.expect(None, lambda: self.world.files.read(handle.number, 0, size))
+        try:
+            data = await self.expect(None, lambda: self.world.files.read(handle.number, 0, size))
+        except Difference as exc:
+            if handle.file.vanished and getattr(exc.__cause__, "errno", None) == errno.ESTALE:
+                return
+            raise
         if data is not None:
             self.compare(handle.file.path or "an unlinked file", bytes(data), handle.file.data)
+
+    async def refreshed(self, path: str) -> None:
+        """``figfs refresh``, a moment after the last listing."""
+        await trio.sleep(DISK_TIME)
+        await self.world.refreshed(path)
+
+    async def is_stale(self, handle: Open) -> bool:
+        """Whether somebody else has removed the file: then it takes no write."""
+        if handle.file.vanished:
+            await self.expect(errno.ESTALE, lambda: self.world.files.write(handle.number, 0, b"x"))
+        return handle.file.vanished
 
     async def read_path(self, path: str) -> bytes:
         return bytes(await self.world.read(self.path(path)))
@@ -308,7 +331,10 @@ class Mount:
             if row["status"] != "available":
                 raise Difference(f"{row['name']} is {row['status']}")
         for article in ARTICLES:
-            await self.world.refreshed(self.path(article))
+            await self.refreshed("articles")
+            if self.path(article) != f"articles/{self.titles[article]}":
+                raise Difference(f"{self.path(article)} should be {self.titles[article]}")
+            await self.refreshed(self.path(article))
         if set(await self.folders()) != self.reference.folders:
             raise Difference(f"folders {await self.folders()}, expected {self.reference.folders}")
         for directory in (*ARTICLES, *self.reference.folders):
@@ -317,7 +343,10 @@ class Mount:
             self.compare(path, await self.read_path(path), file.data)
             await self.compare_attributes(path)
         kept = sum(is_local(path) or not file.data for path, file in self.reference.files.items())
-        left = len(self.spooled() - self.abandoned)
+        parked = {row.spool_name for row in self.world.journal.uploads() if row.row in self.left}
+        if len(parked) != len(self.left):
+            raise Difference(f"{len(self.left) - len(parked)} parked rows are lost")
+        left = len(self.spooled() - self.abandoned - parked)
         if left > kept:
             raise Difference(f"{left - kept} spool files are left")
         self.reference.settled()
@@ -398,6 +427,7 @@ class Mount:
             self.trouble_ends()
         if self.in_trouble:
             await trio.sleep(AFTERMATH)
+        await self.world.ls("articles")
         found = {}
         folders = set(await self.folders())
         for directory in (*ARTICLES, *sorted(folders)):
@@ -420,7 +450,7 @@ class Mount:
             grace=GRACE,
             timeout=1e9,
             is_killed=lambda pid: pid in self.killed,
-            pending_signal=lambda pid: pid in self.killed,
+            pending_signal=lambda pid: pid in self.interrupted,
         )
         self.killed.clear()
         with mock.patch.object(inprocess, "Wire", ModelWire):

@@ -11,8 +11,10 @@ import errno
 import trio
 from hypothesis import strategies as st
 from inprocess import TRUNCATE
+from elsewhere import AddThere, DeleteThere, RemoveArticle, ReplaceThere, Retitle, TakeAway
 from onemount import ARTICLES, Mount, Operation
 from reference import FINAL, HELD, LOCAL
+from refusals import REFUSALS, InterruptedSave, RefusedSave
 
 from figfs.posix import Change
 
@@ -77,7 +79,7 @@ class Write:
 
     async def run(self, mount: Mount) -> None:
         handle = mount.handle(self.handle, writable=True)
-        if handle is not None:
+        if handle is not None and not await mount.is_stale(handle):
             data = mount.reference.fresh(self.size)
             handle.wrote = True
             await mount.world.files.write(handle.number, self.offset, data)
@@ -91,7 +93,7 @@ class Append:
 
     async def run(self, mount: Mount) -> None:
         handle = mount.handle(self.handle, writable=True)
-        if handle is not None:
+        if handle is not None and not await mount.is_stale(handle):
             handle.wrote = True
             data, offset = mount.reference.fresh(self.size), len(handle.file.data)
             await mount.world.files.write(handle.number, offset, data)
@@ -107,7 +109,7 @@ class Truncate:
 
     async def run(self, mount: Mount) -> None:
         handle = mount.handle(self.handle, writable=True)
-        if handle is not None:
+        if handle is not None and not await mount.is_stale(handle):
             node = mount.world.files._handles[handle.number].file.node
             await mount.world.files.truncate(node, self.size, handle.number)
             file = handle.file
@@ -333,8 +335,7 @@ class Kill:
         mount.killed.add(self.program)
         for handle in mine:
             mount.handles.remove(handle)
-            if handle.file in files:
-                await mount.world.files.flush(handle.number)
+            await mount.world.files.flush(handle.number)
         for handle in mine:
             mount.world.files.release(handle.number)
             handle.file.opened -= 1
@@ -471,6 +472,21 @@ operation: st.SearchStrategy[Operation] = st.one_of(
         SetAttributes, handles, st.sampled_from([None, 0o600, 0o755]), st.sampled_from([None, 1, 10**9])
     ),
     st.builds(Kill, programs),
+    st.builds(AddThere, paths, sizes),
+    st.builds(ReplaceThere, handles, sizes),
+    st.builds(DeleteThere, handles),
+    st.builds(TakeAway, handles),
+    st.builds(Retitle, st.sampled_from(ARTICLES), st.booleans()),
+    st.builds(
+        RefusedSave,
+        paths,
+        sizes,
+        st.sampled_from(sorted(REFUSALS)),
+        st.booleans(),
+        st.sampled_from(["retry", "replace", "discard", "leave"]),
+    ),
+    st.builds(InterruptedSave, paths, sizes, st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.5, 2.0, 3.0])),
+    st.builds(RemoveArticle, st.sampled_from(ARTICLES)),
     st.builds(Sleep, seconds),
     st.builds(Check),
     st.builds(

@@ -29,6 +29,7 @@ class File:
     past: set[tuple[str, bytes]] = dataclasses.field(default_factory=set)  #: all that it was closed as
     closed: bytes | None = None  #: the content that a close was answered for
     over: File | None = None  #: renamed over it while it was being written
+    vanished: bool = False  #: somebody else has removed it
     moved: bool = False  #: renamed since the last close that was accepted
     anonymous: bool = False  #: cut while it was open, by nobody who has it open
     mode: int | None = None  #: as set; None: not known
@@ -150,6 +151,36 @@ class Reference:
                 file.over.path = file.path
                 self.files[file.path] = file.over
             file.path = None
+
+    def past(self) -> set[tuple[str, bytes]]:
+        """What Figshare may have of files that are empty here, or litter."""
+        return set[tuple[str, bytes]]().union(*(file.past for file in self.files.values()))
+
+    def saved(self, path: str, data: bytes) -> None:
+        """``path`` is on Figshare with this content, over what was there."""
+        file = self.files.get(path)
+        if file is None:
+            file = self.create(path)
+        file.change(data)
+        file.past.clear()
+        file.mode = file.mtime_ns = None
+        file.is_kept(file.version, last=True)
+        file.past = {(path, data)}
+
+    def stored_there(self, path: str, data: bytes) -> None:
+        """Somebody else has put it there."""
+        self.saved(path, data)
+        self.files[path].sure = True
+
+    def vanish(self, path: str) -> None:
+        """Somebody else has removed it: who has it open reads what was there, or hears of it."""
+        file = self.files.pop(path)
+        file.path, file.vanished = None, True
+
+    def remove_article(self, article: str) -> None:
+        for path in [path for path in self.files if path.startswith(article + "/")]:
+            self.vanish(path)
+        self.folders = {path for path in self.folders if not path.startswith(article + "/")}
 
     def settled(self) -> None:
         """Figshare has all of it, and nothing else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elsewhere import Retitle
 from onemount import run
 from operations import (
     Check,
@@ -70,3 +71,8 @@ def test_the_spool_file_of_a_temporary_name_goes_when_it_is_stored_after_a_resta
 def test_times_set_after_the_close_outlive_a_crash_before_the_upload() -> None:
     """``rsync -t`` sets times when the file is closed; it may take hours then until Figshare has it."""
     run([NetworkDown(), Save("aaa/a", 1, 0.01), SetAttributes(0, 0o600, 1), Crash(False)])
+
+
+def test_an_article_takes_its_new_title_though_it_holds_an_empty_file() -> None:
+    """What only this machine has in an article does not keep the article's name as it was, for ever."""
+    run([Create("aaa/a", 1), Close(0, FOREVER), Retitle("aaa", True)])
