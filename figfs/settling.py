@@ -392,6 +392,18 @@ class Settler:
                     self._tree.gone(Key(Kind.FILE, file_id))
             self._uploader.done(upload)
             then()
+        self._forget_parked_like(upload)
+
+    def _forget_parked_like(self, upload: Upload) -> None:
+        """What was refused before, and has been copied again since: Figshare has those bytes at that place,
+        so nobody has to decide about them.
+        """
+        content = (places.of_upload(upload), upload.size, upload.md5)
+        for row in self._rows.journal.parked():
+            same = (places.of_upload(row), row.size, row.md5) == content
+            if same and row.source is None and row.file_id is None and not row.dropped:
+                log.info("%s, parked before, is stored", row.name)
+                self._uploader.forget(row)
 
     def _hide(self, file_id: Id) -> None:
         self._tree.hide(Key(Kind.FILE, file_id))

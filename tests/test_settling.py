@@ -712,6 +712,23 @@ async def test_after_a_refusal_the_file_can_be_saved_again(tmp_path: Path, clock
             await w.save(f"{A}/f", NEW)
         await w.save(f"{A}/f", NEW)
         assert w.remote(article) == {"f": "available"}
+        assert w.local_state() == (0, 0)  # nobody has to decide about bytes that Figshare has by now
+
+
+async def test_a_refused_write_leaves_an_empty_file_empty(tmp_path: Path, clock: MockClock) -> None:
+    """``touch f``, then what is written into it is refused: ``f`` is empty again, after a remount, too."""
+    async with figshare() as sandbox:
+        async with open_article(tmp_path, sandbox=sandbox) as (w, _):
+            _, handle = await w.create(f"{A}/f")
+            await w.close(handle)
+            w.refuse_uploads()
+            with errno_of(errno.EDQUOT):
+                await w.save(f"{A}/f", NEW)
+            assert await w.refreshed(A) == ["f"]
+            assert await w.read(f"{A}/f") == b""
+            w.faults()
+        async with restart(w) as w:
+            assert await w.read(f"{A}/f") == b""
 
 
 async def test_parked_uploads_wait_for_a_person(tmp_path: Path, clock: MockClock) -> None:

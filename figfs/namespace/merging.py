@@ -105,8 +105,9 @@ def _remove_missing(
 
 
 def _is_placed_here(node: Node, started: float) -> bool:
-    """Whether this machine knows better what ``node`` is called. What is written in an article changes nothing
-    of the article's name.
+    """Whether this machine knows better what ``node`` is called.
+
+    What is written in an article changes nothing of the article's name.
     """
     return _is_local(node, started) if isinstance(node, FileNode) else node.changed_at > started
 

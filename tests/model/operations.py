@@ -9,9 +9,9 @@ import dataclasses
 import errno
 
 import trio
+from elsewhere import AddThere, DeleteThere, RemoveArticle, ReplaceThere, Retitle, TakeAway
 from hypothesis import strategies as st
 from inprocess import TRUNCATE
-from elsewhere import AddThere, DeleteThere, RemoveArticle, ReplaceThere, Retitle, TakeAway
 from onemount import ARTICLES, Mount, Operation
 from reference import FINAL, HELD, LOCAL
 from refusals import REFUSALS, InterruptedSave, RefusedSave

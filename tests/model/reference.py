@@ -70,7 +70,9 @@ class File:
         self.sure = self.sure or self.counts(last=last)
         if version == self.version:
             self.touched = self.moved = self.anonymous = False
-            self.closed, self.over = self.data, None
+            self.over = None
+            if self.data or self.counts():
+                self.closed = self.data
         if version == self.version and self.path is not None:
             self.maybe = {(self.path, self.data), (final_path(self.path), self.data)}
             if not self.data:  # Figshare has what it was before, until there is content
