@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyfuse3
 import trio
 
-from figfs.errors import FigfsError
+from figfs.errors import FigfsError, Unauthorized
 from figfs.filesystem import FileSystem, describe
 from figfs.namespace.nodes import Node
 from figfs.posix import Attributes, Change
@@ -71,7 +71,9 @@ def handler(method: Handler) -> Handler:
             )  # fmt: skip
         except FigfsError as exc:
             number = exc.errno
-            log.warning("%s of inode %s: %s", operation, subject, describe(exc))
+            # A token that is refused is told once, by who has it (``renewing.py``).
+            level = logging.DEBUG if isinstance(exc, Unauthorized) else logging.WARNING
+            log.log(level, "%s of inode %s: %s", operation, subject, describe(exc))
         except Exception:
             log.exception("%s of inode %s: a bug in figfs", operation, subject)
             number = errno.EIO

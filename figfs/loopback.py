@@ -63,7 +63,7 @@ async def wait_for_code(listening: socket.socket, *, state: str, timeout: float)
             await outcome.known.wait()
             nursery.cancel_scope.cancel()
     if not outcome.known.is_set():
-        raise ConfigurationError(f"nobody has logged in within {timeout:.0f} seconds: nothing is kept")
+        raise ConfigurationError(f"nobody has logged in within {timeout:g} seconds: nothing is kept")
     if outcome.refusal:
         raise ConfigurationError(f"{outcome.refusal}: nothing is kept")
     return outcome.code
