@@ -84,7 +84,7 @@ class Renewal:
         if self._expires_at is None:
             return
         left = self._expires_at - self._now()
-        if left > self._early or (left > 0 and self._lost) or self._is_useless():
+        if left > self._early or (left > 0 and self._lost) or self.hopeless:
             return
         if trio.current_time() < self._rests_until:
             return
@@ -97,14 +97,15 @@ class Renewal:
 
         Raises the RemoteError that kept it from being renewed, if trying again may help.
         """
-        if self._client.token == token and not self._is_useless():
+        if self._client.token == token and not self.hopeless:
             if trio.current_time() >= self._rests_until:
                 await self._start().wait()
             if self._client.token == token and self._problem is not None:
                 raise ServerError(f"the token cannot be renewed now: {self._problem}") from self._problem
         return self._client.token != token
 
-    def _is_useless(self) -> bool:
+    @property
+    def hopeless(self) -> bool:
         return self._useless is not None and self._useless == self._look()
 
     def _look(self) -> tuple[object, ...]:

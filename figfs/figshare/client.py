@@ -140,6 +140,13 @@ class Client:
         self.wire.source = source
 
     @property
+    def may_be_mended(self) -> bool:
+        """After ``Unauthorized``: whether there may be another token by now, so that one may ask again.
+        Looks at a file, at most.
+        """
+        return self.wire.source is not None and not self.wire.source.hopeless
+
+    @property
     def paced(self) -> bool:
         """Whether API requests have to wait for their turn."""
         return self._pacer.paced

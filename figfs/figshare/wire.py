@@ -63,6 +63,10 @@ class Failed(Exception):
 class TokenSource(Protocol):
     """Where the next token comes from when one has had its time (``renewing.py``)."""
 
+    @property
+    def hopeless(self) -> bool:
+        """The token was refused, there was no other, and nothing has changed since."""
+
     async def ready(self) -> None:
         """A request that needs the token is about to be sent. Returns at once unless it has expired."""
 

@@ -100,7 +100,8 @@ class Listings:
             if max_age is None:
                 self._confirm_behind(lister)
             return
-        if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
+        again = status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE
+        if again or (isinstance(status.failure, Unauthorized) and self._client.may_be_mended):
             event = self._start_loading(lister)
             if status.listed_at is None or must_succeed:
                 await event.wait()
