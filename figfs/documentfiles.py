@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 
 FIRST = 1 << 48  #: handles from here on are documents': below are those of ``OpenFiles``
 LAST_ERROR = "last-error"
-LIVE = frozenset({"status.json"})  #: what costs no request and is never the same for long: not kept
+#: Not kept: they tell of this mount, or of files as they are here this moment, and cost no request, or few.
+LIVE = frozenset({"status.json", "md5sums", "ro-crate-metadata.json"})
+LONGEST_REASON = 4000  #: characters
 MOST_KEPT = 32 << 20  #: bytes of documents that are kept as they were made
 MOST_SHOWN = 16 << 20  #: bytes of what the readers of writable documents were shown
 MOST_WRITTEN = 16 << 20  #: bytes being written, and in scratch files
@@ -137,7 +139,8 @@ class DocumentFiles:
 
     def _refused(self, item: Item, path: str, reason: str) -> None:
         when = datetime.datetime.fromtimestamp(self._now_ns() / 1e9, datetime.UTC)
-        text = f"{when:%Y-%m-%d %H:%M:%S} UTC\n{visible(path)} was not changed: {visible(reason)}\n"
+        why = f"{visible(path)} was not changed: {visible(reason, LONGEST_REASON)}"
+        text = f"{when:%Y-%m-%d %H:%M:%S} UTC\n{why}\n"
         self._errors[item] = text.encode("utf-8", "backslashreplace")
 
     # -- handles ------------------------------------------------------------
@@ -311,7 +314,7 @@ class DocumentFiles:
             finally:
                 self._written_by_others(handle)
         elif node.creates and node.parent is not None:
-            content = bytes(node.content)
+            content, node.creates = bytes(node.content), False
             try:
                 await self.make(handle.item, node.document, content)
             finally:

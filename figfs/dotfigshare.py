@@ -320,8 +320,10 @@ class DotFigshare:
         """A scratch file gets another name, or becomes a document. A document that is renamed, as editors do
         for their backup, is copied: it cannot go.
         """
-        if not source.kind is destination.kind is Kind.DOT_FIGSHARE:
+        if destination.kind is not Kind.DOT_FIGSHARE:
             raise OSError(errno.EXDEV, "documents and files are not the same: copy")
+        if source.kind is not Kind.DOT_FIGSHARE:  # not EXDEV: mv would copy it, and remove it where it was
+            raise OSError(errno.EPERM, "what is in .figshare is in memory only: copy")
         place, to = self._place(source), self._place(destination)
         if place.owner is not to.owner:
             raise OSError(errno.EXDEV, "of another item: copy")

@@ -102,6 +102,7 @@ def test_its_name_belongs_to_it(article: Article) -> None:
     assert errno_of(dot.mkdir) == errno.EEXIST
     assert errno_of(lambda: os.close(os.open(dot, os.O_CREAT | os.O_EXCL | os.O_WRONLY))) == errno.EEXIST
     assert errno_of(lambda: (article / "a.txt").rename(dot)) in (errno.EPERM, errno.EISDIR)
+    assert errno_of(lambda: (article / "a.txt").rename(dot / "a.txt")) == errno.EPERM
     assert errno_of(lambda: dot.rename(article / "other")) == errno.EPERM
     assert errno_of(dot.rmdir) == errno.EPERM
     assert errno_of((dot / "links").rmdir) == errno.EPERM
@@ -151,6 +152,17 @@ def test_md5sums(mount: Mount) -> None:
     """``md5sum -c`` accepts it, from inside the article."""
     out = shell('cd "$1" && md5sum -c .figshare/md5sums', mount.articles / FROGS)
     assert out.count(": OK") == 3
+
+
+def test_md5sums_of_this_moment(article: Article) -> None:
+    """What was just written, overwritten or removed is told as it is."""
+    for files in ({"a": b"one"}, {"a": b"two", "b": b"three"}):
+        article.put(files)
+        assert shell('cd "$1" && md5sum -c .figshare/md5sums', article.path).split() == [
+            word for name in sorted(files) for word in (f"{name}:", "OK")
+        ]
+    (article / "a").unlink()
+    assert shell('cd "$1" && md5sum -c .figshare/md5sums', article.path) == "b: OK\n"
 
 
 def test_versions_are_links(mount: Mount) -> None:
