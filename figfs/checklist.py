@@ -58,6 +58,7 @@ class Published:
 
     card: Card
     files: Sequence[File] | None = None
+    articles: Sequence[Article] = ()  #: of a collection
 
 
 def may_be_published(points: Iterable[Point]) -> bool:
@@ -94,10 +95,13 @@ def of_collection(
         points.append(Point(Verdict.NOTE, "drafts in it", f"not public themselves: {_named(drafts)}"))
     points += _local(local)
     if published is None:
-        points.append(Point(Verdict.OK, "version", "the first"))
-    else:
-        points.append(Point(Verdict.OK, "version", f"the next after {published.card.version or 1}"))
-    return points
+        return [*points, Point(Verdict.OK, "version", "the first")]
+    found = _changed_fields(card, published.card)
+    found += _come_and_gone(
+        {article.id: article.title for article in articles if article.published_date is not None},
+        {article.id: article.title for article in published.articles},
+    )
+    return [*points, *_next(published, found)]
 
 
 # ---- metadata --------------------------------------------------------------------------------------------
@@ -234,10 +238,13 @@ def _changes(card: Card, files: Sequence[File], published: Published | None) -> 
         found += _changed_files(files, published.files)
     if not found and card.status == "public":
         return [Point(Verdict.IN_THE_WAY, "version", f"nothing has changed since version {number}")]
-    text = "; ".join(found) or "nothing that is compared here"
+    return _next(published, found)
+
+
+def _next(published: Published, changes: Sequence[str]) -> list[Point]:
     return [
-        Point(Verdict.OK, "version", f"the next after {number}"),
-        Point(Verdict.NOTE, "changes", text),
+        Point(Verdict.OK, "version", f"the next after {published.card.version or 1}"),
+        Point(Verdict.NOTE, "changes", "; ".join(changes) or "nothing that is compared here"),
     ]
 
 
@@ -251,6 +258,14 @@ def _changed_fields(new: Card, old: Card) -> list[str]:
         ("licence", new.license, old.license),
     )
     return [what for what, one, other in pairs if one != other]
+
+
+def _come_and_gone(new: Mapping[Id, str], old: Mapping[Id, str]) -> list[str]:
+    lists = (
+        ("added", [title for number, title in new.items() if number not in old]),
+        ("removed", [title for number, title in old.items() if number not in new]),
+    )
+    return [f"{what} {_named(titles)}" for what, titles in lists if titles]
 
 
 def _changed_files(new: Sequence[File], old: Sequence[File]) -> list[str]:

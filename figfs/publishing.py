@@ -190,7 +190,8 @@ class Publishing:
         try:
             seen = await cards.get_public(self._client, KINDS[node.kind], node.key.id)
             if node.kind is Kind.COLLECTION:
-                return Published(seen)
+                inside = await collections.list_public_articles(self._client, node.key.id)
+                return Published(seen, articles=inside)
             held = await files.list_public(self._client, node.key.id)
             return Published(seen, held if held or not seen.is_embargoed else None)
         except NotFound:  # published a moment ago, or under an embargo
@@ -224,6 +225,8 @@ class Publishing:
                 if not child.children:
                     only_here.append(f"{name}/")
                 continue
+            if child.key.kind is Kind.HELD_LINK:
+                only_here.append(name)
             if not isinstance(child, FileNode):
                 continue
             local = self._settler.known(child)

@@ -174,6 +174,17 @@ def test_a_collection() -> None:
     assert in_the_way(of_collection(card(), [], None, Local())) == ["articles"]
 
 
+def test_against_a_published_collection() -> None:
+    """Articles that came and went; one that the public does not see is no change."""
+    one, two, three = (Article(id=n, title=f"Nr {n}", published_date=1.0) for n in (1, 2, 3))
+    draft = Article(id=4, title="A draft")
+    old = Published(card(version=1, title="Ice"), articles=[one, two])
+    points = of_collection(card(), [one, three, draft], old, Local())
+    shown = {point.what: point.text for point in points}
+    assert shown["version"] == "the next after 1"
+    assert shown["changes"] == "title; added Nr 3; removed Nr 2"
+
+
 TEXTS = st.text(max_size=20)
 CARDS = st.builds(
     Card,

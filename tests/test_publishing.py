@@ -113,11 +113,12 @@ async def test_what_stays_here_is_told(tmp_path: Path, autojump_clock: MockClock
         await world.save(f"{A}/a", b"x")
         await world.save(f"{A}/empty", b"")
         await world.mkdir(f"{A}/plots")
+        await world.fs.symlink((await world.node(A)).inode, b".#a", b"ada@host.1")  # emacs' lock
         complete(world, number)
         listed = await ask(world, "check", path=A)
         assert listed["may_be_published"]
         [text] = [text for _, what, text in listed["points"] if what == "only here"]
-        assert text.endswith("empty, plots/")
+        assert text.endswith(".#a, empty, plots/")
 
 
 @pytest.mark.parametrize("times", [1, 99])
