@@ -97,6 +97,7 @@ async def test_what_is_owed_is_in_the_way(tmp_path: Path, autojump_clock: MockCl
         await world.save(f"{A}/b", b"")
         assert await in_the_way() == ["emptied"]
         await world.save(f"{A}/b", b"full again")
+        await world.settled()
         _, handle = await world.create(f"{A}/d")
         await world.files.write(handle, 0, b"half")
         assert await in_the_way() == ["being written"]
