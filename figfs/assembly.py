@@ -37,6 +37,7 @@ from figfs.namespace.listingstore import ListingStore
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.parking import Parking
+from figfs.publicitems import PublicItems
 from figfs.publishing import Publishing
 from figfs.quota import Quota
 from figfs.reading.blockcache import MEMORY, BlockCache
@@ -80,7 +81,7 @@ class Parts:
 def assemble(
     *,
     client: Client,
-    account: Account,
+    account: Account | None,
     attributes: Attributes,
     journal: Journal,
     spool_directory: Path,
@@ -107,14 +108,14 @@ def assemble(
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
-    seconds. ``listing_store``: listings on disk, or None. ``store``: the blocks on disk, scanned, or None;
-    ``memory``: bytes of blocks in memory.
+    seconds. ``account``: None where only public items are shown. ``listing_store``: listings on disk, or
+    None. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
     ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
     ``documents``: what is in every ``.figshare``, instead of what Figshare tells.
     """
     background = client.background()
-    limit = account.maximum_file_size
-    tree = Tree(attributes=attributes, now_ns=now_ns)
+    limit = account.maximum_file_size if account is not None else None
+    tree = Tree(attributes=attributes, now_ns=now_ns, own=account is not None)
     keeping = None
     writers = () if listing_store is None else (listing_store.run,)
     if listing_store is not None:
@@ -145,7 +146,7 @@ def assemble(
     ahead = Lookahead(stored_files=stored_files, listings=listings, enabled=lookahead)
     # Would-be cycles: the quota counts what the settler and the resumer have, which come later.
     quota = Quota(
-        account=account,
+        account=account or Account(id="public"),
         ask=lambda: get_account(client),
         files=lambda: settler.files(),
         resumed=lambda: resumer.uploads(),
@@ -250,6 +251,7 @@ def assemble(
         xattrs=xattrs,
         lookahead=ahead,
         dot_figshare=dot_figshare,
+        public=PublicItems(client=client, tree=tree, listings=listings, dir_timeout=dir_timeout),
         resumer=resumer,
         dir_timeout=dir_timeout,
         quota=quota,

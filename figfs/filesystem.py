@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
 import stat
 from collections.abc import Awaitable, Callable
 
@@ -27,10 +28,20 @@ from figfs.linking import Linking
 from figfs.lookahead import Lookahead
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, DocumentNode, FileNode, Kind, LinkNode, Node
+from figfs.namespace.nodes import (
+    PUBLIC_ITEMS,
+    Container,
+    DocumentNode,
+    FileNode,
+    Kind,
+    LinkNode,
+    Node,
+    is_read_only,
+)
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
+from figfs.publicitems import FOUND_BY_NAME, PublicItems
 from figfs.quota import Quota
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
@@ -75,6 +86,7 @@ class FileSystem:
         xattrs: ExtendedAttributes,
         lookahead: Lookahead,
         dot_figshare: DotFigshare,
+        public: PublicItems,
         dir_timeout: float,
         quota: Quota,
         uid: int,
@@ -94,6 +106,7 @@ class FileSystem:
         self._lookahead = lookahead
         self._dot = dot_figshare
         self._documents = dot_figshare.files
+        self._public = public
         self._dir_timeout = dir_timeout
         self._quota = quota
         self._uid = uid
@@ -109,6 +122,8 @@ class FileSystem:
         """From memory, always."""
         if isinstance(node, LinkNode):
             mode = stat.S_IFLNK | 0o777
+        elif is_read_only(node):
+            mode = node.file_type | (0o555 if isinstance(node, Container) else 0o444) & ~self._umask
         elif node.mode is not None:
             mode = node.file_type | node.mode
         else:
@@ -148,6 +163,8 @@ class FileSystem:
         parent = node.parent
         if parent is None or node.changed_at == math.inf:
             return SHORT
+        if isinstance(node, Container) and node.kind in PUBLIC_ITEMS:
+            parent = node  # nothing lists it: how fresh it is itself counts
         if isinstance(node, FileNode) and (
             node.local_size is not None or self._settler.known(node) is not None
         ):
@@ -169,9 +186,11 @@ class FileSystem:
     def setxattr(self, inode: int, name: str, value: bytes) -> None:
         if self._dot.owns(self._tree.node(inode)):
             raise OSError(errno.EOPNOTSUPP, "no attributes can be set on documents")
+        _check_writable(self._tree.node(inode))
         self.xattrs.set(self._tree.node(inode), name, value)
 
     def removexattr(self, inode: int, name: str) -> None:
+        _check_writable(self._tree.node(inode))
         self.xattrs.remove(self._tree.node(inode), name)
 
     def node(self, inode: int) -> Node:
@@ -182,6 +201,7 @@ class FileSystem:
         if change.size is not None:
             await self.confirm(inode)
         node = self._tree.node(inode)
+        _check_writable(node)
         if change.uid not in (None, self._uid) or change.gid not in (None, self._gid):
             raise OSError(errno.EPERM, "all files belong to the owner of the mount")
         if self._dot.owns(node):
@@ -231,6 +251,8 @@ class FileSystem:
             return await self._dot.lookup(container, name)
         if self._is_dot_figshare(container, name) and (dot := self._dot.directory_of(container)) is not None:
             return dot
+        if container.kind in FOUND_BY_NAME:
+            return await self._public.look_up(container, name)
         node = self._tree.find(container, name)
         await self._listings.ensure_listed(container, stale_is_fine=node is not None)
         node = self._tree.find(container, name)
@@ -303,6 +325,7 @@ class FileSystem:
     def create(self, parent: int, raw_name: bytes, mode: int, pid: int) -> tuple[Node, int]:
         """A new file and a handle of it; local and instant."""
         container = self._tree.container(parent)
+        _check_writable(container)
         name = naming.check_name(raw_name)
         if container.kind is Kind.DOT_FIGSHARE:
             return self._dot.create(container, name, mode, pid)
@@ -360,6 +383,8 @@ class FileSystem:
         node = self._tree.node(inode)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "not a file")
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            _check_writable(node)
         if node.vanished or (node.parent is None and self._settler.known(node) is None):
             raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
         if node.stored is not None and node.local_size is None and not node.stored.file.size_known:
@@ -375,6 +400,7 @@ class FileSystem:
         if container.kind is Kind.DOT_FIGSHARE:
             await self._dot.unlink(container, naming.check_name(raw_name))
             return
+        _check_writable(self._tree.container(parent))
         node = self._child(parent, raw_name)
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
@@ -388,8 +414,9 @@ class FileSystem:
 
     async def symlink(self, parent: int, raw_name: bytes, raw_target: bytes) -> LinkNode:
         """A member of a collection, or a linked file in an article."""
-        await self.confirm(parent)
         container = self._tree.container(parent)
+        _check_writable(container)
+        await self.confirm(parent)
         name = naming.check_name(raw_name)
         try:
             target = raw_target.decode()
@@ -408,6 +435,7 @@ class FileSystem:
         """A new article, project or collection on Figshare, or a folder here."""
         await self.confirm(parent)
         container = self._tree.container(parent)
+        _check_writable(container)
         name = naming.check_name(raw_name)
         if container.kind is Kind.DOT_FIGSHARE:
             raise OSError(errno.EPERM, "no directories here")
@@ -421,6 +449,7 @@ class FileSystem:
 
     async def rmdir(self, parent: int, raw_name: bytes) -> None:
         """Remove an empty folder, a draft article, an empty project or collection."""
+        _check_writable(self._tree.container(parent))
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
@@ -439,6 +468,8 @@ class FileSystem:
         await self.confirm(parent_old)
         await self.confirm(parent_new)
         source, container = self._tree.container(parent_old), self._tree.container(parent_new)
+        _check_writable(source)
+        _check_writable(container)
         name = naming.check_name(raw_new)
         if Kind.DOT_FIGSHARE in (source.kind, container.kind):
             old = naming.check_name(raw_old)
@@ -487,6 +518,12 @@ class FileSystem:
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
         return self._settler.owed() + self._resumer.owed()
+
+
+def _check_writable(node: Node) -> None:
+    """``OSError(EROFS)`` for what is public: nothing is changed there."""
+    if is_read_only(node):
+        raise OSError(errno.EROFS, "public items are read-only")
 
 
 def _may_be_dropped(node: Node) -> bool:

@@ -23,7 +23,7 @@ from figfs.errors import BadAnswer, Changed
 from figfs.figshare.records import File
 from figfs.localfiles import LocalFile
 from figfs.lookahead import Lookahead
-from figfs.namespace.nodes import Container, FileNode, is_empty_file, new_pending_key
+from figfs.namespace.nodes import Container, FileNode, is_empty_file, is_read_only, new_pending_key
 from figfs.namespace.tree import Tree
 from figfs.quota import Quota
 from figfs.reading.reader import Reader
@@ -127,6 +127,8 @@ class OpenFiles:
 
     def open(self, node: FileNode, flags: int, pid: int) -> int:
         """A handle of an existing file."""
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            _check_writable(node)
         file = self.settler.local(node)
         if not file.handles:
             file.error = None
@@ -237,6 +239,7 @@ class OpenFiles:
         """
         handle = self._handles[number]
         file = handle.file
+        _check_writable(file.node)
         self._raise_sticky(file)
         try:
             await self._check_size(file, offset + len(data))
@@ -253,6 +256,7 @@ class OpenFiles:
 
     async def truncate(self, node: FileNode, size: int, number: int | None) -> None:
         """Set the size. Without a handle there is no close to wait for, so the change is settled at once."""
+        _check_writable(node)
         file = self.settler.local(node)
         self._raise_sticky(file)
         if size:
@@ -432,6 +436,12 @@ class OpenFiles:
         file = self.settler.known(node)
         if file is not None:
             self._raise_sticky(file)
+
+
+def _check_writable(node: FileNode) -> None:
+    """No byte of a public file ever comes from here, so that none is uploaded."""
+    if is_read_only(node):
+        raise OSError(errno.EROFS, "public items are read-only")
 
 
 def _can_be_given_up(file: LocalFile) -> bool:

@@ -14,6 +14,7 @@ import cachetools
 from figfs.errors import Changed
 from figfs.figshare import downloads, files
 from figfs.figshare.client import Client
+from figfs.figshare.public import PublicFile
 from figfs.figshare.records import File, Id
 from figfs.reading.blockcache import BlockCache
 from figfs.reading.reader import Reader
@@ -29,6 +30,7 @@ class StoredFiles:
     def __init__(self, *, client: Client, cache: BlockCache, verify: str) -> None:
         self.cache = cache
         self._client = client
+        self._anyone = client.without_token()
         self._verify = verify
         self._host = urllib.parse.urlsplit(client.api).netloc
         self._moved: cachetools.LRUCache[Id, File] = cachetools.LRUCache(MOVES)
@@ -49,7 +51,9 @@ class StoredFiles:
             key=f"{key}-{file.size}",
             size=file.size,
             md5=computed or _md5(file.supplied_md5),
-            fetch=partial(downloads.fetch_into, self._client, file),
+            fetch=partial(
+                downloads.fetch_into, self._anyone if isinstance(file, PublicFile) else self._client, file
+            ),
         )
 
     def reader(self, file: File) -> Reader:

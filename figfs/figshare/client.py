@@ -108,6 +108,7 @@ class Client:
         #: The account for which an institution's administrator acts: requests about "the account" are about
         #: that one. None: the token's own.
         self.impersonate: Id | None = None
+        self.anonymous = False  #: no token is sent, though there may be one
         self.redirects = Redirects()
         #: One list for all copies (``background``): see ``watch_changes``.
         self._watchers: list[Watcher] = []
@@ -160,6 +161,12 @@ class Client:
     def watch_changes(self, watcher: Watcher) -> None:
         """``watcher`` is around all of each API request that changes something, its repetitions included."""
         self._watchers.append(watcher)
+
+    def without_token(self) -> Client:
+        """The same client for what anyone may read: it sends no token and acts for nobody."""
+        other = copy.copy(self)
+        other.anonymous, other.impersonate = True, None
+        return other
 
     def waits(self, url: str) -> Waits:
         """What is known about how fast the server of ``url`` answers."""
@@ -309,7 +316,13 @@ class Client:
         self.wire.api_requests += 1
         with trio.move_on_after(TRY_TIMEOUT):
             async with self.wire.exchange(
-                method, url, what=what, authorized=authorized, headers=headers, params=params, content=content
+                method,
+                url,
+                what=what,
+                authorized=authorized and not self.anonymous,
+                headers=headers,
+                params=params,
+                content=content,
             ) as response:
                 if (
                     "x-amzn-waf-action" in response.headers

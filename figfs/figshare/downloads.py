@@ -244,7 +244,7 @@ class _Download:
                 "GET",
                 url,
                 what=self._what,
-                authorized=authorized,
+                authorized=authorized and not self._client.anonymous,
                 headers={
                     "Range": f"bytes={self._start + self._got}-{self._end - 1}",
                     "Accept-Encoding": "identity",

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from figfs.errors import AWAY, FigfsError, RemoteError, Unauthorized, Unreachable
+from figfs.errors import AWAY, FigfsError, NotFound, RemoteError, Unauthorized, Unreachable
 from figfs.figshare.client import Client
 from figfs.figshare.records import Id
-from figfs.namespace import sources
+from figfs.namespace import publicsources, sources
 from figfs.namespace.keeping import Keeping, stamp
 from figfs.namespace.listingstore import Kept
 from figfs.namespace.merging import merge
-from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.nodes import PUBLIC_ITEMS, Container, Key, Kind
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -212,7 +212,8 @@ class Listings:
             raise
         merge(self._tree, lister, contents, started)
         self.on_listed(lister)
-        status.listed_at, status.failed_at, status.failure = started, None, None
+        listed_at = math.inf if publicsources.is_fixed(lister) else started
+        status.listed_at, status.failed_at, status.failure = listed_at, None, None
         status.restored_at, self._said_away = None, False
         if self._keeping is not None:
             self._keeping.keep(lister, contents, started)
@@ -242,6 +243,9 @@ class Listings:
             # A walk through what is known, without a network, would say so for each directory.
             known, self._said_away = known or self._said_away, True
         status.failed_at, status.failure = trio.current_time(), exc
+        if isinstance(exc, NotFound) and lister.kind in PUBLIC_ITEMS:
+            self._tree.detach(lister, vanished=True)  # who looked it up says so in the log
+            return
         shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
         log.log(
             logging.DEBUG if known else logging.WARNING, "cannot list %s: %s (%s)", lister.path(), exc, shown
@@ -263,6 +267,8 @@ class Listings:
                 return Contents(entries)
             case Kind.ARTICLE:
                 return await sources.article_files(client, lister)
+            case Kind.PUBLIC_ARTICLE | Kind.PUBLIC_PROJECT | Kind.PUBLIC_COLLECTION:
+                return await publicsources.contents(client.without_token(), lister)
             case _:
                 return Contents([])
 

@@ -13,7 +13,18 @@ from urllib.parse import quote
 
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, empty_file_key
+from figfs.namespace.nodes import (
+    ARTICLE_KINDS,
+    Container,
+    FileNode,
+    Key,
+    Kind,
+    LinkNode,
+    Node,
+    Stored,
+    empty_file_key,
+    folder_key,
+)
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -25,6 +36,10 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     """Make ``lister`` show ``contents``, the answer to a request that began at ``started``."""
     if contents.details is not None:
         lister.record = contents.details
+    elif contents.record is not None:
+        lister.record = contents.record
+    if contents.time:
+        lister.remote_time_ns = int(contents.time * 1_000_000_000)
     entries = [entry for entry in contents.entries if not tree.is_hidden(entry.key, started)]
     by_folder: dict[tuple[str, ...], list[Entry]] = {(): []}
     for entry in entries:
@@ -75,7 +90,7 @@ def folder_of(tree: Tree, article: Container, folder: tuple[str, ...]) -> Contai
     for depth, name in enumerate(folder, 1):
         child = place.children.get(name)
         if not isinstance(child, Container):
-            key = Key(Kind.FOLDER, "/".join((str(article.key.id), *folder[:depth])))
+            key = folder_key(article.key, "/".join(folder[:depth]))
             if child is not None:
                 spare = naming.assign_names([(child.key.id, name)], extension=True, taken=set(place.children))
                 tree.place(child, place, spare[child.key.id])
@@ -95,7 +110,7 @@ def _remove_missing(
     """
     needed = {folder[:depth] for folder in folders for depth in range(len(folder) + 1)}
     for node in reversed(
-        list(lister.descendants()) if lister.kind is Kind.ARTICLE else list(lister.children.values())
+        list(lister.descendants()) if lister.kind in ARTICLE_KINDS else list(lister.children.values())
     ):
         if isinstance(node, Container) and node.kind is Kind.FOLDER:
             if not (node.made or node.children or node.folder in needed):
@@ -125,7 +140,7 @@ def _merge_directory(tree: Tree, place: Container, remote: list[Entry]) -> None:
     arriving = {entry.key for entry in remote}
     names = naming.assign_names(
         [(entry.record.id, entry.base) for entry in remote],
-        extension=place.kind in (Kind.ARTICLE, Kind.FOLDER),
+        extension=place.kind is Kind.FOLDER or place.kind in ARTICLE_KINDS,
         taken={name for name, child in place.children.items() if child.key not in arriving},
     )
     for entry in remote:
@@ -166,6 +181,8 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
             node.stored = Stored(record, article.key.id, naming.join_folder_path(entry.folder))
         if isinstance(node, LinkNode):
             node.target = link_target(record)
+    elif node.key.kind is Kind.REFERENCE and isinstance(node, LinkNode):
+        node.target = f"../../articles/{record.id}"  # what is public is read there, one's own as well
     elif isinstance(node, LinkNode):
         node.target = place_of_article(tree, record.id)
 

@@ -364,3 +364,40 @@ def make_node(key: Key, inode: int) -> Node:
     if key.kind is Kind.DOCUMENT:
         return DocumentNode(key, inode)
     return FileNode(key, inode)
+
+
+#: What shows files and folders: an own article, and anybody's public one.
+ARTICLE_KINDS = frozenset({Kind.ARTICLE, Kind.PUBLIC_ARTICLE})
+
+#: Public items: a 404 says that they are not public (any more), so there is nothing to go on showing.
+PUBLIC_ITEMS = frozenset({Kind.PUBLIC_ARTICLE, Kind.PUBLIC_PROJECT, Kind.PUBLIC_COLLECTION})
+
+#: What is public, and where it is found: nothing of it is changed here (EROFS).
+READ_ONLY = PUBLIC_ITEMS | {
+    Kind.PUBLIC,
+    Kind.PUBLIC_ARTICLES,
+    Kind.PUBLIC_PROJECTS,
+    Kind.PUBLIC_COLLECTIONS,
+    Kind.DOIS,
+    Kind.DOI_PREFIX,
+    Kind.PUBLIC_FILE,
+    Kind.PUBLIC_LINK,
+    Kind.REFERENCE,
+}
+
+_PUBLIC_FOLDER = "public/"
+
+
+def folder_key(article: Key, path: str) -> Key:
+    """The key of the folder ``path`` of an article; a public article's are others than those of the same
+    article as its owner sees it.
+    """
+    before = _PUBLIC_FOLDER if article.kind is Kind.PUBLIC_ARTICLE else ""
+    return Key(Kind.FOLDER, f"{before}{article.id}/{path}")
+
+
+def is_read_only(node: Node) -> bool:
+    """Whether ``node`` is public, and so cannot be changed here, whatever is done to its name."""
+    if node.key.kind is Kind.FOLDER:
+        return str(node.key.id).startswith(_PUBLIC_FOLDER)
+    return node.key.kind in READ_ONLY

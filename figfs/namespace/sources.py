@@ -46,25 +46,27 @@ class Contents:
     entries: list[Entry]
     details: ArticleDetails | None = None
     settled: bool = True
+    record: Project | Collection | None = None  #: of the container, where it is no article
+    time: float = 0.0  #: POSIX seconds, of the container itself where nothing above it tells
 
 
-def _time(*dates: float | None) -> float:
+def time_of(*dates: float | None) -> float:
     return next((date for date in dates if date is not None), 0.0)
 
 
 def article_entry(article: Article) -> Entry:
     """The entry of an article among others."""
-    time = _time(article.modified_date, article.published_date, article.created_date)
+    time = time_of(article.modified_date, article.published_date, article.created_date)
     return Entry(Key(Kind.ARTICLE, article.id), naming.name_from_title(article.title), article, time)
 
 
 def project_entry(project: Project) -> Entry:
-    time = _time(project.modified_date, project.published_date, project.created_date)
+    time = time_of(project.modified_date, project.published_date, project.created_date)
     return Entry(Key(Kind.PROJECT, project.id), naming.name_from_title(project.title), project, time)
 
 
 def collection_entry(collection: Collection) -> Entry:
-    time = _time(collection.modified_date, collection.published_date, collection.created_date)
+    time = time_of(collection.modified_date, collection.published_date, collection.created_date)
     return Entry(
         Key(Kind.COLLECTION, collection.id), naming.name_from_title(collection.title), collection, time
     )
@@ -118,16 +120,16 @@ async def article_files(client: Client, article: Container) -> Contents:
             if project is None or project.kind is not Kind.PROJECT:
                 raise
             listed = await projects.list_files(client, project.key.id, article_id)
-    date = _time(details.modified_date, details.published_date, details.created_date)
+    date = time_of(details.modified_date, details.published_date, details.created_date)
     entries = [
         entry
         for file in listed
-        if (entry := _file_entry(file, details.folder_structure.get(str(file.id), ""), date)) is not None
+        if (entry := file_entry(file, details.folder_structure.get(str(file.id), ""), date)) is not None
     ]
     return Contents(entries, details, settled=all(file.is_link_only or is_finished(file) for file in listed))
 
 
-def _file_entry(file: File, folder_path: str, time: float) -> Entry | None:
+def file_entry(file: File, folder_path: str, time: float) -> Entry | None:
     """The entry of a file; None for what must not be shown (unfinished uploads, links of odd schemes)."""
     folder = naming.split_folder_path(folder_path)
     base = naming.name_from_filename(file.name)

@@ -25,9 +25,10 @@ class Tree:
     Args:
         attributes: what is kept locally for each key.
         now_ns: wall clock in nanoseconds, for the dates of what Figshare has no date for.
+        own: there is an account, whose items are shown; else only what is public.
     """
 
-    def __init__(self, *, attributes: Attributes, now_ns: Callable[[], int]) -> None:
+    def __init__(self, *, attributes: Attributes, now_ns: Callable[[], int], own: bool = True) -> None:
         self.attributes = attributes
         self._started_ns = now_ns()
         self._nodes: dict[int, Node] = {}
@@ -37,13 +38,26 @@ class Tree:
         self.articles = self.container_for(Key(Kind.ARTICLES, 0))
         self.projects = self.container_for(Key(Kind.PROJECTS, 0))
         self.collections = self.container_for(Key(Kind.COLLECTIONS, 0))
-        for name, node in (
-            ("articles", self.articles),
-            ("projects", self.projects),
-            ("collections", self.collections),
-        ):
-            self.place(node, self.root, name)
+        self.public = self._always(Kind.PUBLIC)
+        self.public_articles = self._always(Kind.PUBLIC_ARTICLES)
+        self.public_projects = self._always(Kind.PUBLIC_PROJECTS)
+        self.public_collections = self._always(Kind.PUBLIC_COLLECTIONS)
+        if own:
+            self.place(self.articles, self.root, "articles")
+            self.place(self.projects, self.root, "projects")
+            self.place(self.collections, self.root, "collections")
+        self.place(self.public, self.root, "public")
+        self.place(self.public_articles, self.public, "articles")
+        self.place(self.public_projects, self.public, "projects")
+        self.place(self.public_collections, self.public, "collections")
+        self.place(self._always(Kind.DOIS), self.public, "doi")
         self.root.status.listed_at = math.inf
+
+    def _always(self, kind: Kind) -> Container:
+        """A directory of every mount, which holds what is known without asking."""
+        node = self.container_for(Key(kind, 0))
+        node.status.listed_at = math.inf
+        return node
 
     def node(self, inode: int) -> Node:
         """The node with that inode number. ``OSError(ESTALE)`` if there is none any more."""
@@ -195,6 +209,11 @@ class Tree:
                 return node
         for kind in (Kind.MEMBER, Kind.RESULT):
             node = self._by_key.get(Key(kind, f"{container.key.id}/{number}"))
+            if node is not None and node.parent is container:
+                return node
+        lister = container.lister
+        if lister.kind is Kind.PUBLIC_ARTICLE:
+            node = self._by_key.get(Key(Kind.PUBLIC_FILE, f"{lister.key.id}/{number}"))
             if node is not None and node.parent is container:
                 return node
         return None

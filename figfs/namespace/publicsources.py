@@ -1,0 +1,87 @@
+"""What Figshare has in a public item, as anyone sees it: the counterpart of ``sources.py``.
+
+A version of an article never changes, so its listing is good for ever; unless an embargo hides its files,
+which ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+
+from figfs.figshare import public
+from figfs.figshare.client import Client
+from figfs.figshare.public import PublicFile
+from figfs.figshare.records import Article, ArticleDetails, File
+from figfs.namespace import identifiers
+from figfs.namespace.nodes import Container, Key, Kind
+from figfs.namespace.sources import (
+    FILES_IN_DETAILS,
+    Contents,
+    Entry,
+    article_entry,
+    file_entry,
+    time_of,
+)
+
+
+def is_fixed(lister: Container) -> bool:
+    """Whether what ``lister`` holds can never change."""
+    if lister.kind is not Kind.PUBLIC_ARTICLE:
+        return False
+    reference = identifiers.parse_reference(str(lister.key.id))
+    return reference is not None and reference.version is not None and not hides_files(lister)
+
+
+def hides_files(article: Container) -> bool:
+    """Whether the article is public and its files are not: an embargo of the files (api.md §6)."""
+    details = article.record
+    return isinstance(details, ArticleDetails) and (details.is_embargoed or details.is_confidential)
+
+
+async def contents(client: Client, item: Container) -> Contents:
+    """The item's record and what is in it. ``NotFound`` if it is not public."""
+    if item.kind is Kind.PUBLIC_ARTICLE:
+        return await _article(client, str(item.key.id))
+    if item.kind is Kind.PUBLIC_PROJECT:
+        project = await public.get_project(client, item.key.id)
+        inside = await public.list_project_articles(client, item.key.id)
+        time = time_of(project.modified_date, project.published_date, project.created_date)
+        return Contents(_references(f"projects/{item.key.id}", inside), record=project, time=time)
+    collection = await public.get_collection(client, item.key.id)
+    inside = await public.list_collection_articles(client, item.key.id)
+    time = time_of(collection.modified_date, collection.published_date, collection.created_date)
+    return Contents(_references(f"collections/{item.key.id}", inside), record=collection, time=time)
+
+
+def _references(place: str, inside: list[Article]) -> list[Entry]:
+    return [
+        dataclasses.replace(article_entry(article), key=Key(Kind.REFERENCE, f"{place}/{article.id}"))
+        for article in inside
+    ]
+
+
+async def _article(client: Client, name: str) -> Contents:
+    """One request; from ten files on, one more for each thousand."""
+    reference = identifiers.parse_reference(name)
+    assert reference is not None
+    details = await public.get_article(client, *reference)
+    files = [as_public(file) for file in details.files]
+    if not (details.is_embargoed or details.is_confidential) and (
+        details.files_sent != len(files) or len(files) >= FILES_IN_DETAILS
+    ):
+        files = await public.list_files(client, *reference)
+    date = time_of(details.modified_date, details.published_date, details.created_date)
+    entries: list[Entry] = []
+    for file in files:
+        entry = file_entry(file, details.folder_structure.get(str(file.id), ""), date)
+        if entry is not None:
+            kind = Kind.PUBLIC_LINK if file.is_link_only else Kind.PUBLIC_FILE
+            entries.append(dataclasses.replace(entry, key=Key(kind, f"{name}/{file.id}")))
+    return Contents(entries, details, time=date)
+
+
+def as_public(file: File) -> PublicFile:
+    """The same record, of a file that is anybody's."""
+    return PublicFile(**msgspec.structs.asdict(file))
