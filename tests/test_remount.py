@@ -302,3 +302,25 @@ async def test_what_an_earlier_mount_owes_is_shown_on_what_it_knew(tmp_path: Pat
             w.wire.down = False
             await w.settled()
             assert sorted(w.remote(article)) == ["new", "old"]
+
+
+# -- conditional requests ------------------------------------------------------------
+
+
+async def test_what_figshare_says_is_unchanged_is_fresh(tmp_path: Path, clock: MockClock) -> None:
+    """Where it sends validators; a change is seen all the same."""
+    async with figshare() as sandbox, open_article(tmp_path, sandbox=sandbox) as (w, article):
+        sandbox.settings.change({"validators": "both"})
+        await w.save(f"{A}/f", OLD)
+        assert await w.refreshed(A) == ["f"]
+        sandbox.requests.clear()
+        assert await w.refreshed(A) == ["f"]
+        assert await w.refreshed("articles") == ["data set"]
+        assert await w.refreshed("articles") == ["data set"]
+        statuses = {entry["path"]: entry["status"] for entry in sandbox.requests.entries()}
+        assert statuses[f"/v2/account/articles/{article}"] == 304
+        assert statuses["/v2/account/articles"] == 304
+        assert (await w.node(A)).status.restored_at is None  # type: ignore[attr-defined]
+        async with open_world(tmp_path / "elsewhere", sandbox=sandbox) as elsewhere:
+            await elsewhere.save(f"{A}/g", NEW)
+        assert await w.refreshed(A) == ["f", "g"]

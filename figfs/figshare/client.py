@@ -30,6 +30,7 @@ from figfs.figshare.records import Id
 from figfs.figshare.redirects import Redirects
 from figfs.figshare.retry import Failure, Verdict, classify, may_be_done, wait_time
 from figfs.figshare.transport import Transport
+from figfs.figshare.validators import Validated, Validators
 from figfs.figshare.waits import Waits
 from figfs.figshare.wire import (
     CONNECT_TIMEOUT,
@@ -112,6 +113,7 @@ class Client:
         self.redirects = Redirects()
         #: One list for all copies (``background``): see ``watch_changes``.
         self._watchers: list[Watcher] = []
+        self._validators = Validators()
         self._waits: cachetools.LRUCache[object, Waits] = cachetools.LRUCache(64)
 
     def __repr__(self) -> str:
@@ -217,25 +219,32 @@ class Client:
         if file is not None:
             content, kind = file.encoded()
         maybe_done = False
+        # Answers of the API proper, to this token: see ``validators.py``.
+        whose = hash(self.token.reveal()) if self.token is not None else None
+        key = (path, tuple((params or {}).items()), whose) if method == "GET" and not anonymous else None
 
         async def once() -> T:
             nonlocal maybe_done
+            known = self._validators.find(key) if key is not None else None
             self.wire.ensure_reach(self.api, what=what)  # before it waits for its turn
             if not anonymous:
                 await self._pacer.acquire(self._priority)
             try:
-                return read(
-                    await self._ask(
-                        method,
-                        self.api + path,
-                        what=what,
-                        params=params,
-                        content=content,
-                        kind=kind,
-                        authorized=not anonymous,
-                        secrets=secrets,
-                    )
+                answer = await self._ask(
+                    method,
+                    self.api + path,
+                    what=what,
+                    params=params,
+                    content=content,
+                    kind=kind,
+                    authorized=not anonymous,
+                    secrets=secrets,
+                    known=known,
                 )
+                result = read(answer)
+                if key is not None and answer.status == 200:
+                    self._validators.keep(key, path, answer.headers, answer.body)
+                return result
             except BadAnswer as bad:
                 failed = Failed(Failure.GARBLED, BadAnswer(f"{what}: {bad}"))
             except Failed as exc:
@@ -308,9 +317,12 @@ class Client:
         kind: str,
         authorized: bool,
         secrets: Iterable[str],
+        known: Validated | None,
     ) -> Answer:
-        """One try of an API request. Raises ``Failed``."""
-        headers = {"Accept": "application/json"}
+        """One try of an API request. Raises ``Failed``. ``known``: what it was answered before, which a 304
+        stands for.
+        """
+        headers = {"Accept": "application/json", **(known.conditions if known is not None else {})}
         if content is not None:
             headers["Content-Type"] = kind
         self.wire.api_requests += 1
@@ -330,6 +342,8 @@ class Client:
                     raise Failed(
                         Failure.GARBLED, BadAnswer(f"{what}: answered by a bot challenge, not by Figshare")
                     )
+                if response.status_code == 304 and known is not None:
+                    return Answer(200, known.headers, known.body)
                 if not 200 <= response.status_code < 300:
                     raise await self.wire.refused(response, what=what, secrets=secrets)
                 body = await self.wire.read_body(response, what=what)

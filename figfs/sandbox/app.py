@@ -40,6 +40,7 @@ from figfs.sandbox import (
 )
 from figfs.sandbox.blobs import Blobs
 from figfs.sandbox.clock import Clock
+from figfs.sandbox.conditional import Conditional
 from figfs.sandbox.errors import ApiError
 from figfs.sandbox.faults import FaultInjector
 from figfs.sandbox.http import error_response
@@ -127,7 +128,7 @@ def make_app(sandbox: Sandbox) -> ASGIApp:
     """The ASGI application: requests are recorded, then meet the fault plan, then the endpoints."""
     app = Starlette(routes=routes, exception_handlers={ApiError: _refused, HTTPException: _no_such_route})
     app.state.sandbox = sandbox
-    return Recorder(FaultInjector(app, sandbox.faults), sandbox.requests)
+    return Recorder(FaultInjector(Conditional(app, sandbox.settings), sandbox.faults), sandbox.requests)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -29,6 +29,7 @@ class Settings:
     | `stream_private` | false | true: `/ndownloader/` sends files that are not public itself (quirk D9) |
     | `max_depth` | null | a listing page that starts at this offset or beyond is refused |
     | `ignore_paging` | false | true: listings come whole, whatever page is asked for |
+    | `validators` | `none` | `etag`, `last_modified`, `both`: the API sends them, and 304 if unchanged |
     | `list_project_articles` | true | whether `GET /account/articles` shows articles of projects too |
     | `institution_admin` | false | true: the account administers its institution, and may impersonate |
     | `feed_pause` | 86400 | how long after an HR feed the next is refused |
@@ -53,6 +54,7 @@ class Settings:
     stream_private: bool = False
     max_depth: int | None = None
     ignore_paging: bool = False
+    validators: str = "none"
     list_project_articles: bool = True
     oauth_seconds: int = 3600
     oauth_consent: bool = True
@@ -69,6 +71,8 @@ class Settings:
                 raise ValueError(f"{key}: {value!r} is not {_KINDS[key]}")
             if key == "assembly_ends_at" and value not in ("moving_to_final", "available"):
                 raise ValueError(f"{key}: available or moving_to_final, not {value!r}")
+            if key == "validators" and value not in ("none", "etag", "last_modified", "both"):
+                raise ValueError(f"{key}: none, etag, last_modified or both, not {value!r}")
             if key == "part_size" and value < 1:
                 raise ValueError(f"{key}: at least 1")
         for key, value in changes.items():
