@@ -157,7 +157,7 @@ class OpenFiles:
         number = next(self._numbers)
         stored = file.node.stored
         handle = Handle(file, pid)
-        if stored is not None:
+        if stored is not None and file.node.local_size != 0:
             handle.stored = stored.file
             handle.reader = self._stored_files.reader(stored.file)
             self._deletions.reading(stored.file.id)
@@ -341,7 +341,7 @@ class OpenFiles:
         needed.
         """
         stored = node.stored
-        if stored is None:  # an empty file from an earlier mount
+        if stored is None or node.local_size == 0:  # an empty file from an earlier mount
             return self._spool.create(node.path())
         reader = self._stored_files.reader(stored.file)
 

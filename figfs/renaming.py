@@ -81,6 +81,7 @@ class Renaming:
         victim.replaces.clear()
         if victim.key.kind is Kind.PENDING:
             self._tree.forget_saved(victim.key)
+        self._tree.keep_emptied(victim, None)
         self._tree.detach(victim)
         file = self._settler.known(victim)
         if file is not None:
@@ -114,6 +115,7 @@ class Renaming:
         if node.key.kind is Kind.PENDING:
             self._tree.forget_saved(node.key)
         if isinstance(node, FileNode):
+            self._tree.keep_emptied(node, None)
             node.replaces.clear()
         if file is not None:
             self._stop(file)
@@ -153,6 +155,8 @@ class Renaming:
         node.changed_at = math.inf  # until Figshare has it there, listings know nothing of it
         if is_empty_file(node.key):
             self._tree.rekey(node, places.empty_key(node) or new_pending_key())
+        if node.emptied_as is not None:
+            self._tree.keep_emptied(node, places.empty_key(node))
         file = self._settler.local(node)
         file.changed_at, file.hold_is_over = trio.current_time(), False
         self._settler.follow(file)

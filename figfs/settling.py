@@ -293,6 +293,8 @@ class Settler:
         """
         node = file.node
         file.settled_changes = file.changes
+        if node.stored is not None and node.parent is not None:
+            self._tree.keep_emptied(node, places.empty_key(node))
         with self._rows.journal.transaction():
             if node.stored is None and node.parent is not None:
                 key = places.empty_key(node)
@@ -464,6 +466,7 @@ class Settler:
             self._deletions.forget([same.file.id])
             self._rows.drop(file)
         node.stored, node.local_size = same, None
+        self._tree.keep_emptied(node, None)
         self._tree.rekey(node, same.key)
         self._tree.unhide(same.key)
         file.wanted = file.wanted or bool(node.replaces) or bool(file.dropped)
@@ -475,6 +478,8 @@ class Settler:
             self._hide(file_id)
         node.replaces = [old for old in node.replaces if old.file.id not in upload.replaces]
         node.stored = Stored(stored, upload.article_id, upload.folder)
+        if not file.dirty:
+            self._tree.keep_emptied(node, None)
         self._tree.rekey(node, node.stored.key)
         self._tree.unhide(node.key)
         self._tree.edited(upload.article_id)
@@ -587,6 +592,8 @@ class Settler:
                 node.local_size, node.kernel_is_stale = 0, True
             elif node.parent is not None:
                 self._tree.detach(node, vanished=True)
+        elif node.emptied_as is not None:
+            node.local_size, node.kernel_is_stale = 0, True
         else:
             self._tree.unhide(node.stored.key)
             self._tree.reset(node)

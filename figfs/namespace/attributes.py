@@ -30,6 +30,7 @@ class Saved:
     made: bool = False
     inode: int | None = None  #: the number a node was made with, where it is not the one of its key
     xattrs: str = ""  #: extended attributes, as ``_encode`` writes them
+    covers: Id | None = None  #: of an empty file: the stored one that was emptied
 
 
 class Attributes:
@@ -41,10 +42,10 @@ class Attributes:
         self._database = database
         self._in_transaction = False
         self._rows: dict[str, Saved] = {}
-        for key, mode, mtime_ns, atime_ns, made, inode, xattrs in database.execute(
-            "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs FROM attributes"
+        for key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers in database.execute(
+            "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers FROM attributes"
         ):
-            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs)
+            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs, covers)
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -98,8 +99,9 @@ class Attributes:
         self._rows[str(key)] = saved
         with self.transaction(durable=durable):
             self._database.execute(
-                "INSERT OR REPLACE INTO attributes (key, mode, mtime_ns, atime_ns, made, inode, xattrs)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO attributes"
+                " (key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (str(key), *dataclasses.astuple(saved)),
             )
 
@@ -118,6 +120,16 @@ class Attributes:
         """Paths of the empty files in an article: Figshare cannot store them."""
         prefix = str(empty_file_key(article_id, ""))
         return [key[len(prefix) :] for key in self._rows if key.startswith(prefix)]
+
+    def covered(self, key: Key) -> Id | None:
+        """The stored file that was emptied, and is kept as ``key``."""
+        saved = self._rows.get(str(key))
+        return saved.covers if saved is not None else None
+
+    def emptied_files(self, article_id: Id) -> dict[Key, Key]:
+        """Stored files that were emptied in an article: key there -> key of what is kept."""
+        kept = [empty_file_key(article_id, path) for path in self.empty_files(article_id)]
+        return {Key(Kind.FILE, covers): key for key in kept if (covers := self.covered(key)) is not None}
 
     def folders_made(self, article_id: Id) -> list[str]:
         """Paths of the folders made here in an article: they exist though Figshare has no file in them."""
@@ -151,11 +163,13 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"
             " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0, inode INTEGER,"
-            " xattrs TEXT NOT NULL DEFAULT '') WITHOUT ROWID"
+            " xattrs TEXT NOT NULL DEFAULT '', covers) WITHOUT ROWID"
         )
         columns = [row[1] for row in database.execute("PRAGMA table_info(attributes)")]
         if "xattrs" not in columns:  # from an older figfs
             database.execute("ALTER TABLE attributes ADD COLUMN xattrs TEXT NOT NULL DEFAULT ''")
+        if "covers" not in columns:
+            database.execute("ALTER TABLE attributes ADD COLUMN covers")
         yield Attributes(database)
     finally:
         database.close()

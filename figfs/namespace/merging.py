@@ -41,11 +41,14 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
     if contents.time:
         lister.remote_time_ns = int(contents.time * 1_000_000_000)
     entries = [entry for entry in contents.entries if not tree.is_hidden(entry.key, started)]
+    emptied = tree.attributes.emptied_files(lister.key.id) if lister.kind is Kind.ARTICLE else {}
     by_folder: dict[tuple[str, ...], list[Entry]] = {(): []}
     for entry in entries:
         node = tree.by_key(entry.key)
         if node is not None and _is_placed_here(node, started):
             _update(tree, node, entry, named_here=True)  # it has its place by what was done here
+        elif entry.key in emptied and _empty(tree, lister, entry, emptied[entry.key]):
+            continue
         else:
             by_folder.setdefault(entry.folder, []).append(entry)
     if lister.kind is Kind.ARTICLE:
@@ -71,6 +74,10 @@ def _add_empty_files(tree: Tree, article: Container) -> None:
         *folder, name = path.split("/")
         key = empty_file_key(article.key.id, path)
         place = folder_of(tree, article, tuple(folder))
+        covered = tree.attributes.covered(key)
+        emptied = tree.by_key(Key(Kind.FILE, covered)) if covered is not None else None
+        if isinstance(emptied, FileNode) and emptied.emptied_as == key:
+            continue
         if name in place.children:
             if tree.by_key(key) is None:
                 tree.forget_saved(key)
@@ -80,6 +87,22 @@ def _add_empty_files(tree: Tree, article: Container) -> None:
         node.local_size = 0
         node.changed_at = math.inf
         tree.place(node, place, name)
+
+
+def _empty(tree: Tree, article: Container, entry: Entry, key: Key) -> bool:
+    """Show a file that Figshare has with content, and that was emptied here before this mount, as ``key``:
+    empty, by its name here. False if that name is something else's by now.
+    """
+    *folder, name = str(key.id).partition("/")[2].split("/")
+    place = folder_of(tree, article, tuple(folder))
+    node = tree.by_key(entry.key) or tree.make(entry.key)
+    if not isinstance(node, FileNode) or place.children.get(name) not in (None, node):
+        return False
+    assert isinstance(entry.record, File)
+    node.stored = Stored(entry.record, article.key.id, naming.join_folder_path(entry.folder))
+    node.local_size, node.emptied_as, node.changed_at = 0, key, math.inf
+    tree.place(node, place, name)
+    return True
 
 
 def folder_of(tree: Tree, article: Container, folder: tuple[str, ...]) -> Container:

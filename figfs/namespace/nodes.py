@@ -231,11 +231,12 @@ class Stored(NamedTuple):
 class FileNode(Node):
     """A regular file: ``stored`` is what Figshare has of it; ``local_size``: other bytes are here."""
 
-    __slots__ = ("local_size", "replaces", "stored")
+    __slots__ = ("emptied_as", "local_size", "replaces", "stored")
 
     def __init__(self, key: Key, inode: int) -> None:
         super().__init__(key, inode)
         self.stored: Stored | None = None
+        self.emptied_as: Key | None = None  #: by which it is kept that it is empty here, and not there
         self.local_size: int | None = None
         self.replaces: list[Stored] = []  #: to be deleted once this file is stored
 

@@ -16,7 +16,17 @@ import trio
 from figfs.figshare.records import ArticleDetails, Id
 from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
-from figfs.namespace.nodes import ROOT_INODE, Container, Key, Kind, Node, inode_of, is_empty_file, make_node
+from figfs.namespace.nodes import (
+    ROOT_INODE,
+    Container,
+    FileNode,
+    Key,
+    Kind,
+    Node,
+    inode_of,
+    is_empty_file,
+    make_node,
+)
 
 
 class Tree:
@@ -190,6 +200,15 @@ class Tree:
     def forget_saved(self, key: Key) -> None:
         """Nothing is known under ``key`` any more: what it stood for has another one."""
         self.attributes.drop(key)
+
+    def keep_emptied(self, node: FileNode, key: Key | None) -> None:
+        """``node`` is empty here, as ``key``, and not on Figshare; None: that is over."""
+        with self.attributes.transaction(durable=key is not None):
+            if node.emptied_as is not None and node.emptied_as != key:
+                self.attributes.drop(node.emptied_as)
+            node.emptied_as = key
+            if key is not None and node.stored is not None:
+                self.attributes.keep(key, Saved(covers=node.stored.file.id))
 
     def save(self, node: Node) -> None:
         """Keep what a program has set on ``node``."""

@@ -75,7 +75,7 @@ class File:
                 self.closed = self.data
         if version == self.version and self.path is not None:
             self.maybe = {(self.path, self.data), (final_path(self.path), self.data)}
-            if not self.data:  # Figshare has what it was before, until there is content
+            if not self.data and not self.counts():  # it is not kept, and Figshare has what it was before
                 self.maybe |= self.past
 
 
@@ -99,12 +99,13 @@ class Reference:
 
     def unlink(self, path: str) -> None:
         file = self.files.pop(path)
-        file.path = None
-        if not file.data or path.endswith(LOCAL):  # what Figshare has, is there again
+        if not file.counts():  # what Figshare has, is there again
             self.ghosts |= file.maybe
+        file.path = None
 
     def rename(self, old: str, new: str) -> None:
         file, victim = self.files.pop(old), self.files.pop(new, None)
+        counted = file.counts()
         if victim is not None:
             victim.path = None
             if not file.sure:  # the old one stays until there is a new one
@@ -116,7 +117,7 @@ class Reference:
         file.sure = file.sure and file.counts()
         self.files[new] = file
         renamed = {(path, data) for _, data in file.maybe for path in (new, final_path(new))}
-        file.maybe = renamed if file.data and not is_local(old) else file.maybe | renamed
+        file.maybe = renamed if counted and file.counts() else file.maybe | renamed
 
     def names(self, directory: str) -> list[str]:
         return sorted(path.rpartition("/")[2] for path in self.files if path.rpartition("/")[0] == directory)
@@ -193,7 +194,8 @@ class Reference:
             file.closed_in_trouble = False
             if file.data and not path.endswith(LOCAL):
                 file.past = {(path, file.data)}
-            file.maybe |= file.past
+            if not file.counts():
+                file.maybe |= file.past
 
     # -- after a crash ------------------------------------------------------------
 
@@ -204,8 +206,6 @@ class Reference:
             if (path, data) not in possible:
                 return f"{path} ({len(data)} bytes) was never so closed there"
         for path, file in self.files.items():
-            if not file.data and path in found:
-                continue  # what Figshare has of the name comes before an empty file
             if file.sure and not any(found.get(where) == data for where, data in file.maybe):
                 return f"{path} is lost: it was closed as one of {describe(file.maybe)}"
         return None
@@ -215,7 +215,7 @@ class Reference:
         lost, ghosts = self.folders - found, found - self.folders
         if lost:
             return f"folders are lost: {sorted(lost)}"
-        possible = {path for file in self.files.values() for path, _ in file.maybe}
+        possible = {path for file in self.files.values() for path, _ in file.maybe | file.past}
         for folder in ghosts:
             if not any(path.startswith(folder + "/") for path in possible):
                 return f"the folder {folder} was not there"
@@ -229,6 +229,8 @@ class Reference:
             same = before.get(path)
             if same is not None and same.sure and not same.touched and same.data == data:
                 file.mode, file.mtime_ns = same.mode, same.mtime_ns
+            if same is not None and not data:
+                file.past |= same.past  # Figshare has it, until there is content
             file.is_kept(0, last=True)
 
 

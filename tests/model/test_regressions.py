@@ -5,17 +5,21 @@ from __future__ import annotations
 from elsewhere import Retitle
 from onemount import run
 from operations import (
+    Append,
     Check,
     Close,
     Crash,
     Create,
     Flush,
+    Kill,
+    Mkdir,
     NetworkDown,
     OpenFile,
     Rename,
     Save,
     SetAttributes,
     Sleep,
+    Unlink,
     Unmount,
     Write,
 )
@@ -76,3 +80,12 @@ def test_times_set_after_the_close_outlive_a_crash_before_the_upload() -> None:
 def test_an_article_takes_its_new_title_though_it_holds_an_empty_file() -> None:
     """What only this machine has in an article does not keep the article's name as it was, for ever."""
     run([Create("aaa/a", 1), Close(0, FOREVER), Retitle("aaa", True)])
+
+
+def test_an_emptied_file_is_empty_after_a_crash_and_wherever_it_was_moved() -> None:
+    """Figshare keeps what it has until there is content; here the file is what its close said."""
+    emptied = [Save("aaa/a", 100, FOREVER), Check(), OpenFile("aaa/a", 1, True, True), Close(0, FOREVER)]
+    run([*emptied, Crash(False), Check(), OpenFile("aaa/a", 1, True, False), Append(0, 5), Close(0, FOREVER)])
+    run([*emptied, Rename("aaa/a", "aaa/b.csv"), Crash(False)])
+    run([Mkdir("aaa/dir"), *emptied, Rename("aaa/a", "aaa/dir/a"), Unmount(60.0), Unlink("aaa/dir/a")])
+    run([*emptied, Unmount(60.0), OpenFile("aaa/a", 1, True, False), Write(0, 2, 3), Kill(1), Crash(False)])
