@@ -15,6 +15,7 @@ from figfs.terminal import visible
 LARGEST_NOTE = 1 << 20  #: bytes; Figshare names no limit
 _SHORTEST_NOTE = 3  #: characters (api.md §4)
 _LONGEST_ABSTRACT = 60  #: characters of a note in its name
+_MOST_BYTES = 180  #: of these: with id and ".txt" less than the 255 of a name, whatever the script
 
 
 def note_name(note_id: Id, abstract: str) -> str:
@@ -22,7 +23,8 @@ def note_name(note_id: Id, abstract: str) -> str:
     words = line(abstract)
     if len(words) > _LONGEST_ABSTRACT:
         words = words[: _LONGEST_ABSTRACT - 1].rstrip() + "…"
-    return naming.name_from_filename(f"{note_id} {words}".rstrip(" .")) + ".txt"
+    words = words.encode()[:_MOST_BYTES].decode(errors="ignore")
+    return naming.name_from_filename(f"{str(note_id)[:40]} {words}".rstrip(" .")) + ".txt"
 
 
 def id_of_note(name: str) -> str:

@@ -211,7 +211,7 @@ def test_written_back_as_read(record: dict[str, Any]) -> None:
 # -- notes and links -----------------------------------------------------------------
 
 
-@given(st.integers(1, 10**9), texts)
+@given(st.integers(1, 10**18), texts | st.just("\U0001f438" * 100))
 def test_names_of_notes(number: int, abstract: str) -> None:
     """Legal, and the id is found again."""
     name = names.note_name(number, abstract)

@@ -414,7 +414,7 @@ _EDITS = st.fixed_dictionaries(
 
 
 @given(_EDITS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_any_edit(fields: dict[str, Any]) -> None:
     """Either Figshare has it all afterwards, or a reason was given and Figshare has what it had."""
     trio.run(_edit_and_look, fields)
