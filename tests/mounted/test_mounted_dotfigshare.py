@@ -21,6 +21,11 @@ from processes import Article, MakeMount, Mount, Sandbox, errno_of, names, run, 
 DOT = ".figshare"
 FROGS = "Frog calls of the Atlantic forest"
 GLACIER = "Glacier mass balance 2019–2023"
+#: Without ``backupskip``, which would spare /tmp the dance of the backup.
+VIM = (
+    'vim -es -u NONE -i NONE --cmd "set nocompatible backupskip= swapfile writebackup %s" '
+    '-c "%%s/\\"description\\": \\"\\"/\\"description\\": \\"Some words.\\"/" -c wq "$1" < /dev/null'
+)
 UPDATES = r"/account/(articles|projects|collections)/\d+$"
 
 
@@ -202,7 +207,10 @@ def test_jq_and_a_redirect(article: Article) -> None:
     assert new in (item / DOT / "citation.txt").read_text()
 
 
-@pytest.mark.parametrize("way", ["sed", "vim", "mv", "cp", "tee", "python", "append"])
+@pytest.mark.parametrize(
+    "way",
+    ["sed", "vim", "vim copy", "vim auto", "mv", "cp", "rsync", "tee", "python", "append"],
+)
 def test_ways_to_save(article: Article, tmp_path: Path, way: str) -> None:
     """Editors and programs that write in place, beside, or rename: one change each."""
     document = article / DOT / "metadata.json"
@@ -211,9 +219,10 @@ def test_ways_to_save(article: Article, tmp_path: Path, way: str) -> None:
     assert b"Some words." in edited.read_bytes()
     script = {
         "sed": 'sed -i "s/\\"description\\": \\"\\"/\\"description\\": \\"Some words.\\"/" "$1"',
-        "vim": "vim -es -u NONE -i NONE "
-        '-c "%s/\\"description\\": \\"\\"/\\"description\\": \\"Some words.\\"/"'
-        ' -c wq "$1" < /dev/null',
+        "vim": VIM % "backupcopy=no",
+        "vim copy": VIM % "backupcopy=yes",
+        "vim auto": VIM % "backupcopy=auto",
+        "rsync": 'rsync -a "$2" "$1"',
         "mv": 'cp "$2" "$1.new" && mv "$1.new" "$1"',
         "cp": 'cp "$2" "$1"',
         "tee": 'tee "$1" < "$2" > /dev/null',
