@@ -8,6 +8,7 @@ the reason in ``.figshare/last-error``.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import errno
@@ -53,6 +54,7 @@ class _Handle:
     truncated: bool = False
     wrote: bool = False
     dirty: bool = False  #: changed since the last close that ended a change
+    failed: OSError | None = None  #: why a write failed: what there is is half of something
 
 
 class DocumentFiles:
@@ -151,8 +153,9 @@ class DocumentFiles:
         truncated = writing and bool(flags & os.O_TRUNC)
         if node.content is not None:
             handle = _Handle(node, item, pid, None, b"")
-            if truncated and node.content:
+            if truncated:
                 node.content.clear()
+                node.failed = None
                 self._note_written(handle)
             return self._add(handle)
         if writing and item.public:
@@ -218,9 +221,18 @@ class DocumentFiles:
             self._shown[key] = content
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
-        """Write into memory. ``OSError``: ENOSPC past ``MOST_WRITTEN``, of all that is written here."""
+        """Write into memory. ``OSError``: ENOSPC past ``MOST_WRITTEN``, of all that is written here; then
+        the close and a rename fail, too: half of something is never taken for all of it.
+        """
         handle = self._handles[number]
-        self._resize(handle, max(len(self._buffer(handle)), offset + len(data)))
+        self._raise_failure(handle)
+        try:
+            self._resize(handle, max(len(self._buffer(handle)), offset + len(data)))
+        except OSError as exc:
+            handle.failed, handle.dirty = exc, False
+            if handle.node.content is not None:
+                handle.node.failed = exc
+            raise
         self._buffer(handle)[offset : offset + len(data)] = data
         self._note_written(handle)
         return len(data)
@@ -268,6 +280,7 @@ class DocumentFiles:
     async def flush(self, number: int) -> None:
         """A ``close()``. The last one of a handle that has written changes Figshare, and waits for it."""
         handle = self._handles[number]
+        self._raise_failure(handle)
         if not handle.dirty:
             return
         if self._is_killed(handle.pid):
@@ -287,6 +300,13 @@ class DocumentFiles:
             del self._handles[number]
             handle.node.handles -= 1
             self._written_by_others(handle)
+            if handle.failed is not None and handle.node.creates and handle.node.parent is not None:
+                self._tree.detach(handle.node)
+
+    @staticmethod
+    def _raise_failure(handle: _Handle) -> None:
+        if handle.failed is not None:
+            raise copy.copy(handle.failed)
 
     def _give_up(self, handle: _Handle) -> None:
         """Its writer was killed: what it has written is half of something."""

@@ -9,6 +9,7 @@ beside the one they mean and rename it over that.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import itertools
@@ -338,6 +339,8 @@ class DotFigshare:
             raise OSError(errno.EPERM, "a part of every mount")
         if target is node:
             return
+        if node.failed is not None:
+            raise copy.copy(node.failed)
         if target is not None and not isinstance(target, DocumentNode):
             raise OSError(
                 errno.EISDIR if isinstance(target, Container) else errno.EPERM, "cannot be replaced"

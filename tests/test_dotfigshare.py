@@ -131,8 +131,10 @@ async def write(w: World, path: str, content: bytes) -> None:
 async def make(w: World, path: str, content: bytes) -> None:
     parent, name = await w.directory_of(path)
     _, handle = w.fs.create(parent, name, 0o644, 1)
-    await w.fs.write(handle, 0, content)
-    await close(w, handle)
+    try:
+        await w.fs.write(handle, 0, content)
+    finally:
+        await close(w, handle)
 
 
 # -- nodes ------------------------------------------------------------
@@ -539,18 +541,31 @@ async def test_a_document_stays(tmp_path: Path, clock: MockClock) -> None:
 
 
 async def test_the_most_that_is_written(tmp_path: Path, clock: MockClock) -> None:
-    """ENOSPC, of scratch files and of documents together; what was written is there still."""
-    async with mounted(tmp_path) as (w, _):
+    """ENOSPC, of scratch files and of documents together. Half of something becomes nothing: the close and
+    the rename fail, too, until it is written anew.
+    """
+    async with mounted(tmp_path) as (w, fake):
         await make(w, f"{DOT}/x", bytes(MOST_WRITTEN - 10))
         handle = await opened(w, META, os.O_WRONLY | os.O_TRUNC)
         await w.fs.write(handle, 0, b"12345")
         with errno_of(errno.ENOSPC):
             await w.fs.write(handle, 5, b"1234567890")
-        assert await w.fs.read(handle, 0, 100) == b"12345"
+        with errno_of(errno.ENOSPC):
+            await close(w, handle)
+        with errno_of(errno.ENOSPC):
+            await make(w, f"{DOT}/notes/new", b"1234567890" * 2)
+        with errno_of(errno.ENOSPC):
+            await make(w, f"{DOT}/y", b"1234567890" * 2)
+        with errno_of(errno.ENOSPC):
+            await w.rename(f"{DOT}/y", META)
+        assert fake.count("write") + fake.count("create") == 0
+        assert await w.ls(f"{DOT}/notes") == ["1 a.txt"]
         await w.unlink(f"{DOT}/x")
-        await w.fs.write(handle, 5, bytes(MOST_WRITTEN - 5))
-        await w.fs.flush(handle)
-        await w.fs.release(handle)
+        handle = await opened(w, f"{DOT}/y", os.O_WRONLY | os.O_TRUNC)
+        await w.fs.write(handle, 0, bytes(MOST_WRITTEN))
+        await close(w, handle)
+        await w.rename(f"{DOT}/y", META)
+        assert len(fake.files["metadata.json"]) == MOST_WRITTEN
 
 
 async def test_new_notes(tmp_path: Path, clock: MockClock) -> None:

@@ -273,6 +273,7 @@ class DocumentNode(Node):
         "content",
         "creates",
         "document",
+        "failed",
         "handles",
         "made_size",
         "removable",
@@ -290,6 +291,9 @@ class DocumentNode(Node):
         self.made_size = 0  #: its bytes then
         self.written: int | None = None  #: bytes, while a program writes it
         self.content: bytearray | None = None  #: of a scratch file; None: a document
+        self.failed: OSError | None = (
+            None  #: of a scratch file: why a write failed, so that it is half a file
+        )
         self.creates = False  #: of a scratch file: its close makes something on Figshare (a note)
         self.handles = 0
 
