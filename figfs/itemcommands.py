@@ -128,8 +128,8 @@ class ItemCommands:
         outcome = await self._publishing.publish(node, str(request.get("stamp") or ""), tell)
         card = outcome.card
         await send(
-            {"published": True, "doi": card.doi, "version": card.version, "page": page(card, draft=False),
-             "seen": outcome.seen}
+            {"published": outcome.done, "doi": card.doi, "version": card.version, "seen": outcome.seen,
+             "page": page(card, draft=not outcome.done), "review": card.curation_status}
         )  # fmt: skip
 
     async def _reserve_doi(self, request: Request, send: Send) -> None:

@@ -66,6 +66,10 @@ def _publish(found: Found, stamp: str) -> int:
     for line in found.ask("publish", patience=PATIENCE, path=found.inside, stamp=stamp):
         if line.get("step"):
             tell(visible(str(line["step"]), LONGEST))
+        if line.get("published") is False:
+            review = f" ({visible(line['review'], LONGEST)})" if line["review"] else ""
+            print(f"Accepted, and no new version is there yet: a review or an embargo comes first{review}")
+            return 0
         if line.get("published"):
             print(f"Published: version {visible(str(line['version'] or 'not told'))}")
             for what, key in (("DOI", "doi"), ("URL", "page")):

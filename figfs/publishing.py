@@ -51,10 +51,14 @@ class CheckList:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """``card``: as the public sees it, or as its owner does where the public does not yet (not ``seen``)."""
+    """``card``: as the public sees it, or as its owner does where the public does not yet (not ``seen``).
+
+    ``done``: it is published for certain. Figshare also accepts what a reviewer has to look at first.
+    """
 
     card: Card
     seen: bool
+    done: bool = True
 
 
 class Publishing:
@@ -145,8 +149,8 @@ class Publishing:
         if node.parent is not None:
             self._tree.expire(node.parent)
         if before.is_embargoed and before.embargo_type != "file":
-            return Outcome(await self.card(node), seen=False)
-        await tell("published; waiting until the public sees it")
+            return await self._unseen(node, before)
+        await tell("accepted; waiting until the public sees it")
         deadline = trio.current_time() + PUBLIC_TIMEOUT
         while trio.current_time() < deadline:
             seen = await self._quietly(cards.get_public(self._client, kind, node.key.id))
@@ -160,9 +164,15 @@ class Publishing:
                 and own.version == seen.version
             ):
                 return Outcome(seen, seen=True)
+            if own is not None and own.curation_status and own.curation_status != before.curation_status:
+                return await self._unseen(node, before)  # a reviewer has it
             await tell("")
             await trio.sleep(PUBLIC_PAUSE)
-        return Outcome(await self.card(node), seen=False)
+        return await self._unseen(node, before)
+
+    async def _unseen(self, node: Container, before: Card) -> Outcome:
+        card = await self.card(node)
+        return Outcome(card, seen=False, done=_is_newer(card, before))
 
     async def _was_published(self, node: Container, before: Card) -> bool:
         for pause in LOOKS_AFTER_LOSS:

@@ -206,6 +206,27 @@ async def test_the_public_version_may_come_late(tmp_path: Path, autojump_clock: 
         assert (told["seen"], told["version"]) == (False, 2)
 
 
+async def test_a_review_comes_first(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Accepted is not published: where Figshare shows no new version, none is claimed."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        world.faults(
+            {
+                "role": "api",
+                "method": "POST",
+                "path": "/publish$",
+                "action": "status",
+                "status": 201,
+                "body": {},
+            }
+        )
+        told = await ask(world, "publish", path=A, stamp=stamp)
+        assert (told["published"], told["seen"], told["version"]) == (False, False, 0)
+        assert publications(world) == 1
+
+
 async def test_a_read_only_mount_publishes_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
     """And reserves no DOI; the list is shown."""
     async with open_article(tmp_path) as (world, number):
