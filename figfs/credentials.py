@@ -30,6 +30,10 @@ SERVICE = "figfs"  #: under which the keyring has them
 LARGEST_FILE = 65536  #: bytes; a token has about a hundred
 
 
+class KeyringRefuses(ConfigurationError):
+    """It is locked, or does not answer; that may be otherwise in a moment."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OAuth:
     """What it takes to get the next access token. ``expires_at``: POSIX time; None: not known."""
@@ -407,4 +411,4 @@ def _keyring(function: str, *arguments: str) -> object:
     try:
         return getattr(keyring, function)(*arguments)
     except Exception as exc:
-        raise ConfigurationError(f"the keyring refuses: {type(exc).__name__}") from exc
+        raise KeyringRefuses(f"the keyring refuses: {type(exc).__name__}") from exc

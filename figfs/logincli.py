@@ -208,13 +208,14 @@ def accounts_command(*, check: bool, **given: str | None) -> int:
     """
     choices, _ = options.gather(flags={name: value for name, value in given.items() if value is not None})
     api = choices["api"].value if "api" in choices else DEFAULT_API
+    if check:
+        logs.configure("error")
     rows = [("Name", "Kind", "Who", "Token expires") + (("Checked",) if check else ())]
     bad = 0
     for name, path in credentials.accounts().items():
         state: tuple[str, ...] = ()
         who = ""
         if check:
-            logs.configure("error")
             fine, said = _checked(path, api)
             bad += not fine
             state = ("good" if fine else said,)

@@ -150,6 +150,9 @@ class Renewal:
         except RemoteError as exc:
             log.info("the token cannot be renewed now: %s", exc)
             return exc
+        except credentials.KeyringRefuses as exc:
+            log.info("the token cannot be renewed now: %s", exc)
+            return ServerError(str(exc))
         except ConfigurationError as exc:
             self._useless = seen
             log.log(logging.ERROR if self.aloud else logging.DEBUG, "%s; %s", exc, self._advice())

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import sys
 import time
+import types
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -310,3 +312,37 @@ async def test_secrets_are_not_repeated(figshare: Figshare, caplog: pytest.LogCa
     for secret in secrets:
         assert secret not in caplog.text
         assert secret not in repr(credential)
+
+
+async def test_a_keyring_that_is_locked(
+    figshare: Figshare,
+    clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Trouble that passes: the token is not given up, and what it keeps is used once it is open again."""
+    entries: dict[str, str] = {}
+    locked = False
+
+    def get(service: str, name: str) -> str | None:
+        if locked:
+            raise RuntimeError("locked")
+        return entries.get(name)
+
+    keyring = types.SimpleNamespace(
+        get_password=get, set_password=lambda service, name, text: entries.__setitem__(name, text)
+    )
+    monkeypatch.setitem(sys.modules, "keyring", keyring)  # type: ignore[arg-type]
+    credentials.write(dataclasses.replace(granted(figshare.sandbox), in_keyring=True), figshare.path)
+    async with figshare.mounted() as client:
+        locked = True
+        figshare.revoke("access")
+        with errno_of(errno.EIO):
+            await get_account(client)
+        locked = False
+        await trio.sleep(renewing.REST)
+        await get_account(client)
+        assert client.token is not None
+        assert client.token.reveal() in entries[str(figshare.path)]
+        assert client.token.reveal() not in figshare.path.read_text()
+    assert trouble(caplog) == []
