@@ -243,6 +243,42 @@ async def test_who_leaves_does_not_lose_it(figshare: Figshare) -> None:
     assert figshare.asked() == [200]
 
 
+async def test_an_unmount_does_not_lose_it(figshare: Figshare) -> None:
+    """The mount ends while the answer is on its way: it is waited for, and kept."""
+    before = figshare.log_in()
+    wire = Wire(figshare.sandbox)
+    gate = wire.hold("POST", "/v2/token$", carried_out=True)
+
+    async def mounted() -> None:
+        async with figshare.mounted(wire) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(get_account, client)
+            await gate.reached.wait()
+            nursery.cancel_scope.cancel()
+
+    figshare.revoke("access")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mounted)
+        await gate.reached.wait()
+        await wait_all_tasks_blocked()
+        gate.open()
+    kept = credentials.read(figshare.path)
+    assert kept.token != before.token
+    async with figshare.mounted() as client:
+        await get_account(client)
+    assert figshare.asked() == [200]
+
+
+async def test_refused_whatever_the_token(figshare: Figshare) -> None:
+    """A server that answers 401 to the renewed one, too: once more is enough."""
+    figshare.log_in()
+    figshare.sandbox.faults.replace([{"path": "/v2/account$", "action": "status", "status": 401}])
+    async with figshare.mounted() as client:
+        with errno_of(errno.EACCES):
+            await get_account(client)
+    assert figshare.asked("/v2/account") == [401, 401]
+    assert figshare.asked() == [200]
+
+
 async def test_a_login_meanwhile_counts_more(figshare: Figshare) -> None:
     """What a person has just brought is not overwritten by a renewal of what was there before."""
     figshare.log_in()
