@@ -74,7 +74,7 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     ):
         presence = Presence()
         account = await _first_answer(client, settings, presence)
-        renewal.aloud = True
+        renewal.account_id, renewal.aloud = account.id, True
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
         with (

@@ -24,7 +24,9 @@ from figfs import credentials
 from figfs.credentials import Credential
 from figfs.errors import ConfigurationError, RemoteError, ServerError, TooSlow, Unauthorized, UnknownOutcome
 from figfs.figshare import oauth
+from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
+from figfs.figshare.records import Id
 from figfs.settings import Token
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class Renewal:
         self._rests_until = -math.inf
         #: What could not be written into the file, and what that was like.
         self._unwritten: tuple[Credential, tuple[object, ...]] | None = None
+        #: The account that is mounted: no token of another one is taken up. None: any is.
+        self.account_id: Id | None = None
         #: Whether a token that is refused is told in the log: not while a mount begins, which tells itself.
         self.aloud = False
         #: What the file was like when it was of no use: no second look before it changes.
@@ -139,14 +143,18 @@ class Renewal:
             if self._path is None:
                 raise ConfigurationError("Figshare refuses the token, which is in no file")
             credential = await self._read()
-            if credential.token != self._client.token:
+            if credential.token != self._client.token and await self._is_good(credential):
                 self._use(credential)
             elif credential.oauth is None or credential.oauth.refresh_token is None:
                 raise ConfigurationError(f"Figshare refuses the token in {self._path}")
             else:
                 async with _locked(self._path):
-                    seen = self._look()
-                    await self._ask(self._path, await self._read())
+                    seen, before = self._look(), credential
+                    credential = await self._read()
+                    if credential.token != before.token and await self._is_good(credential):
+                        self._use(credential)
+                    else:
+                        await self._ask(self._path, credential)
         except RemoteError as exc:
             log.info("the token cannot be renewed now: %s", exc)
             return exc
@@ -168,11 +176,11 @@ class Renewal:
         return credential
 
     async def _ask(self, path: Path, credential: Credential) -> None:
-        """Ask for the next token, unless another process has got it meanwhile. The file is locked."""
+        """Ask for the next token. The file is locked."""
         kept = credential.oauth
-        if credential.token != self._client.token or kept is None or kept.refresh_token is None:
-            self._use(credential)
-            return
+        if kept is None or kept.refresh_token is None:
+            raise ConfigurationError(f"Figshare refuses the token in {path}")
+        brought = credential.token != self._client.token  # by a login or another mount
         before = self._look()
         # If the refresh token is used up by an answer that is lost, nothing is made worse by trying it once
         # more when the access token has expired; before that, a server may end both for it.
@@ -190,7 +198,10 @@ class Renewal:
             raise
         renewed = following(credential, tokens, self._now())
         if self._look() != before:  # a login or a logout, which count more
-            self._use(await self._read())
+            newer = await self._read()
+            if not await self._is_good(newer):
+                raise ConfigurationError(f"Figshare refuses the token in {path}")
+            self._use(newer)
             return
         try:
             await trio.to_thread.run_sync(credentials.write, renewed, path)
@@ -198,7 +209,22 @@ class Renewal:
         except ConfigurationError as exc:
             log.error("%s; this mount goes on with the renewed one, others cannot", exc)
             self._unwritten = renewed, before
-        self._use(renewed)
+        if not brought or await self._is_good(renewed):
+            self._use(renewed)
+
+    async def _is_good(self, credential: Credential) -> bool:
+        """Whether Figshare takes what a login or another mount has put into the file. ConfigurationError if
+        it is of another account: what is owed here would be uploaded there.
+        """
+        if self.account_id is None:
+            return True
+        try:
+            account = await get_account(self._client.with_token(credential.token))
+        except Unauthorized:
+            return False
+        if account.id != self.account_id:
+            raise ConfigurationError(f"the token in {self._path} is of another account than this mount")
+        return True
 
     def _use(self, credential: Credential) -> None:
         self._client.token = credential.token

@@ -59,7 +59,7 @@ class Figshare:
             open_client(api=API, token=token, rate=0, transport=wire or Wire(self.sandbox)) as client,
             renewing.kept_valid(client, self.path) as renewal,
         ):
-            renewal.aloud = True
+            renewal.account_id, renewal.aloud = self.sandbox.account.id, True
             yield client
 
     def log_in(self, **more: float) -> Credential:
@@ -266,6 +266,29 @@ async def test_an_unmount_does_not_lose_it(figshare: Figshare) -> None:
     async with figshare.mounted() as client:
         await get_account(client)
     assert figshare.asked() == [200]
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_another_account_is_not_taken_up(
+    expired: bool, figshare: Figshare, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody logs in as another person, into the same file: what is owed here must not go there."""
+    before = figshare.log_in()
+    async with figshare.mounted() as client:
+        figshare.revoke("access", "refresh")
+        figshare.log_in()
+        if expired:
+            figshare.revoke("access")
+        other = {"path": "/v2/account$", "action": "status", "status": 200, "body": {"id": 7}}
+        figshare.sandbox.faults.replace(
+            [{"path": "/v2/account$", "action": "status", "status": 401, "times": 1 + expired}, other]
+        )
+        with errno_of(errno.EACCES):
+            await get_account(client)
+        assert client.token == before.token
+    (line,) = trouble(caplog)
+    assert "of another account than this mount" in line
+    assert len(figshare.asked()) == expired
 
 
 async def test_refused_whatever_the_token(figshare: Figshare) -> None:

@@ -170,6 +170,13 @@ class Client:
         other.anonymous, other.impersonate = True, None
         return other
 
+    def with_token(self, token: Token) -> Client:
+        """The same client with another token, which is not renewed; to find out whether it is good."""
+        other = copy.copy(self)
+        other.wire = self.wire.with_token(token)
+        other._validators = Validators()
+        return other
+
     def waits(self, url: str) -> Waits:
         """What is known about how fast the server of ``url`` answers."""
         return self._waits.setdefault(origin(url), Waits())

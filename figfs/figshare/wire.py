@@ -120,6 +120,10 @@ class Wire:
         if token is not None:
             self._had.append(token.reveal())
 
+    def with_token(self, token: Token) -> Wire:
+        """The same connections with another token."""
+        return Wire(self._http, api=self.api, token=token, direct=self._direct)
+
     @contextlib.asynccontextmanager
     async def exchange(
         self,
