@@ -228,7 +228,8 @@ def serve(
         )
         place = mountpoint.prepare(settings.mountpoint, allow_other=settings.allow_other, machine=machine)
         settings = dataclasses.replace(settings, mountpoint=place)
-        _warn_of_plain_http(settings.api)
+        if not settings.public:
+            _warn_of_plain_http(settings.api)
         mount = functools.partial(run or _mount_run(), settings, on_ready=reporter.ready)
         trio.run(mount)
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as exc:

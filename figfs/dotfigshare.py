@@ -137,6 +137,8 @@ class DotFigshare:
         item = item_of(owner)
         if item is None or (owner.parent is None and owner is not self._tree.root):
             return None
+        if owner is self._tree.root and self._tree.articles.parent is None:
+            return None  # only public items are mounted: there is no account to tell of
         self._owners[item] = owner
         key = Key(Kind.DOT_FIGSHARE, str(owner.key))
         node = self._tree.by_key(key) or self._tree.make(key)

@@ -33,6 +33,7 @@ from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
 from figfs.figshare.institution import find_account
 from figfs.figshare.records import Account
+from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
@@ -73,8 +74,8 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         kept_valid(client, settings.token_file) as renewal,
     ):
         presence = Presence()
-        account = await _first_answer(client, settings, presence)
-        renewal.account_id, renewal.aloud = account.id, True
+        account = None if settings.public else await _first_answer(client, settings, presence)
+        renewal.account_id, renewal.aloud = account.id if account is not None else None, True
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
         with (
@@ -91,7 +92,7 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 async def _serve(
     settings: Settings,
     client: Client,
-    account: Account,
+    account: Account | None,
     presence: Presence,
     directory: Path,
     attributes: Attributes,
@@ -129,7 +130,7 @@ async def _serve(
         parts.publishing.read_only = settings.read_only
         parts.items.let_go = let_go
         filesystem.linking.membership.mountpoints = _names_of(settings.mountpoint)
-        who = visible(account.email or str(account.id), 200)
+        who = visible(account.email or str(account.id), 200) if account is not None else "public items only"
         commands = Commands(
             mountpoint=settings.mountpoint,
             state_directory=directory,
@@ -144,24 +145,17 @@ async def _serve(
             store=store,
         )
         services.start_soon(_kept_running, Control(socket_path(directory), commands.table()).run)
-        with trio.move_on_after(WARM_UP_TIMEOUT):
-            await parts.listings.warm_up()
+        if account is not None:
+            with trio.move_on_after(WARM_UP_TIMEOUT):
+                await parts.listings.warm_up()
         if not settings.read_only:  # then nothing on Figshare is changed; the journal waits
             parts.resumer.start()
         if parts.resumer.owed():
             log.warning("%d uploads from an earlier mount are taken up again", parts.resumer.owed())
         for service in parts.services:
             services.start_soon(_kept_running, service)
-        services.start_soon(
-            _kept_running,
-            lambda: watch_account(
-                lambda: get_account(client.background()),
-                account=account,
-                presence=presence,
-                store=listings,
-                heard=filesystem.set_account,
-            ),
-        )
+        if account is not None:
+            services.start_soon(_kept_running, _watcher(client, account, presence, listings, filesystem))
 
         operations = Operations(
             filesystem,
@@ -170,7 +164,8 @@ async def _serve(
             xattrs=not settings.noxattr,
         )
         with _mounted(operations, settings):
-            status = f"{settings.mountpoint}: Figshare account {who}" + (", offline" if presence.away else "")
+            what = f"Figshare account {who}" if account is not None else f"public items of {settings.api}"
+            status = f"{settings.mountpoint}: {what}" + (", offline" if presence.away else "")
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
             signalled = trio.Event()
@@ -192,6 +187,22 @@ async def _serve(
             log.warning("%s; the next mount goes on with them", _left_text(left))
             notify(f"STATUS={settings.mountpoint}: unmounted; {_left_text(left)}")
         services.cancel_scope.cancel()
+
+
+def _watcher(
+    client: Client,
+    account: Account,
+    presence: Presence,
+    listings: ListingStore | None,
+    filesystem: FileSystem,
+) -> Callable[[], Awaitable[None]]:
+    return lambda: watch_account(
+        lambda: get_account(client.background()),
+        account=account,
+        presence=presence,
+        store=listings,
+        heard=filesystem.set_account,
+    )
 
 
 async def _first_answer(client: Client, settings: Settings, presence: Presence) -> Account:
@@ -248,14 +259,14 @@ async def _impersonate(client: Client, wanted: str) -> None:
 # -- state ------------------------------------------------------------
 
 
-def _state_directory(settings: Settings, account: Account) -> Path:
-    """Where this account's journal, spool and attributes are: one for each account and service, unless told
-    otherwise.
+def _state_directory(settings: Settings, account: Account | None) -> Path:
+    """Where this account's journal, spool and attributes are: one for each account and service, and one for
+    public items, unless told otherwise.
     """
     directory = settings.state_dir
     if directory is None:
         host = urllib.parse.urlsplit(settings.api).netloc
-        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"{host}-{account.id}")
+        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"{host}-{account.id if account is not None else 'public'}")
         directory = platformdirs.user_state_path("figfs") / name
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

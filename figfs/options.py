@@ -196,6 +196,7 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("api", _url, "Base URL of the API.", "URL", "api"),
     Option("account", account_name, "Account of 'figfs login --account'.", "NAME"),
+    Option("public", _switch, "Only public items: read-only, no account, no token.", field="public"),
     Option("token-file", _path, "File that holds the token.", "FILE"),
     Option("state-dir", _path, "Where uploads that are owed are kept.", "DIR", "state_dir"),
     Option("cache-dir", _path, "Where downloaded data is kept.", "DIR", "cache_dir"),
@@ -473,6 +474,9 @@ def load(
     choices, passed_on = gather(
         flags=flags, mount_options=mount_options, source=source, environ=environ, directory=directory
     )
+    public = choices.get("public")
+    if public is not None and public.value:
+        return _without_account(mountpoint, choices, passed_on)
     file, account = choices.get("token-file"), choices.get("account")
     found = find_token(
         named=file.value if file and not file.from_file else None,
@@ -482,7 +486,7 @@ def load(
         environ=environ,
         directory=directory,
     )
-    fields = {_BY_NAME[name].field: choice.value for name, choice in choices.items() if _BY_NAME[name].field}
+    fields = _fields(choices)
     api = found.credential.api
     if api and fields.setdefault("api", api) != api:
         raise ConfigurationError(f"the token in {found.origin} is one of {api}, not of {fields['api']}")
@@ -502,3 +506,24 @@ def load(
         log_file=log_file.value if log_file else None,
         log_level=log_level.value if log_level else "warning",
     )
+
+
+def _without_account(
+    mountpoint: Path, choices: Mapping[str, Choice], passed_on: tuple[str, ...]
+) -> Configuration:
+    """Of a mount of public items: no token is looked for, so none can be sent."""
+    if "impersonate" in choices:
+        raise ConfigurationError("public items have no account: --impersonate is not for them", exit_code=2)
+    log_file, log_level = choices.get("log-file"), choices.get("log-level")
+    fields = _fields(choices) | {"read_only": True}
+    return Configuration(
+        settings=Settings(mountpoint=mountpoint.absolute(), token=None, fuse_options=passed_on, **fields),
+        token_origin="",
+        log_file=log_file.value if log_file else None,
+        log_level=log_level.value if log_level else "warning",
+    )
+
+
+def _fields(choices: Mapping[str, Choice]) -> dict[str, Any]:
+    """Fields of ``Settings``, and their values."""
+    return {_BY_NAME[name].field: choice.value for name, choice in choices.items() if _BY_NAME[name].field}

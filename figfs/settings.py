@@ -50,7 +50,7 @@ class Settings:
     """What one mount needs to know. Times are seconds, sizes bytes."""
 
     mountpoint: Path
-    token: Token
+    token: Token | None  #: None where ``public``
     token_file: Path | None = None  #: where it was found, to be read again; None: not in a file
     api: str = DEFAULT_API  #: base URL of the API, without a trailing slash
     state_dir: Path | None = None  #: None: the platform's state directory, one folder for each account
@@ -75,6 +75,7 @@ class Settings:
     grace: float = 30.0  #: how long a delete or rename of a stored file can be undone before it is sent
     noxattr: bool = False  #: no extended attributes: the kernel never asks for them
     impersonate: str | None = None  #: the account to mount, of the institution that the token's administers
+    public: bool = False  #: only what anyone may read, without a token, read-only
     read_only: bool = False
     allow_other: bool = False
     uid: int = dataclasses.field(default_factory=os.getuid)

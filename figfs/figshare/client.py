@@ -382,7 +382,7 @@ async def open_client(
         )
     if "@" in urllib.parse.urlsplit(api).netloc:
         raise ConfigurationError("the URL of the API must not hold a user name or password")
-    if scheme == "http" and not is_loopback(api):
+    if scheme == "http" and token is not None and not is_loopback(api):
         log.warning("the API at %s is not https: the token goes over the network in clear text", api)
     # httpx logs whole URLs at INFO (presigned ones too), httpcore headers at DEBUG (the token too).
     for name in ("httpx", "httpcore"):
