@@ -16,8 +16,10 @@ from trio.testing import MockClock
 from figfs import publicitems
 from figfs.namespace.nodes import FileNode, LinkNode
 from figfs.posix import Change
+from figfs.sandbox import withdrawing
 from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
+from figfs.settings import Token
 
 FROGS, RADAR, BALANCE, PHOTOS = 20000005, 20000013, 20000001, 20000002
 FROGS_DOI = "doi/10.6084/m9.figshare.20000005"
@@ -272,3 +274,55 @@ async def test_a_handle_of_a_public_file_takes_no_bytes(w: World) -> None:
     assert node.local_size is None
     assert w.owed() == 0
     assert not list(w.spool_directory.glob("*"))
+
+
+# ---- what is taken from the public ------------------------------------------------------------
+
+
+async def test_a_withdrawn_article_goes(sandbox: Sandbox, tmp_path: Path, clock: MockClock) -> None:
+    """semantics: withdrawn: ENOENT, once what was known of it is not fresh any more."""
+    async with open_world(tmp_path / "mount", sandbox=sandbox, dir_timeout=1.0) as w:
+        assert await w.ls(f"public/articles/{RADAR}") == ["radar.h5"]
+        withdrawing.withdraw(sandbox, RADAR)
+        await trio.sleep(2)
+        with errno_of(errno.ENOENT):
+            await w.ls(f"public/articles/{RADAR}")
+        with errno_of(errno.ENOENT):
+            await w.node(f"public/articles/{RADAR}")
+
+
+async def test_an_embargo_hides_the_files(w: World, caplog: pytest.LogCaptureFixture) -> None:
+    """semantics: the article is there, its files are not; status and log say until when."""
+    caplog.set_level("INFO")
+    withdrawing.embargo_files(w.sandbox, FROGS, "2027-01-01T00:00:00")
+    for path in (f"public/articles/{FROGS}", f"public/articles/{FROGS}.v1"):
+        assert await w.ls(path) == []
+        with errno_of(errno.ENOENT):
+            await w.node(f"{path}/README.txt")
+        inode = (await w.node(path)).inode
+        assert w.fs.getxattr(inode, "user.figshare.status") == b"embargoed until 2027-01-01"
+        assert f"/{path}: its files are not public: embargoed until 2027-01-01" in caplog.text
+
+
+async def test_collections_and_projects(w: World) -> None:
+    """Their articles are links to ``public/articles``, one's own too; a ``.c.`` DOI leads to a collection."""
+    w.sandbox.store.update("collections", 6000001, {"published": "2024-06-01T00:00:00Z", "version": 1})
+    w.sandbox.store.update("collections", 6000001, {"doi": "10.6084/m9.figshare.c.6000001.v1"})
+    w.sandbox.store.update("projects", 150001, {"published": "2024-06-01T00:00:00Z"})
+    names = ["Airborne radar of the same glacier", "Frog calls of the Atlantic forest"]
+    assert await w.ls("public/collections/6000001") == names
+    assert await target(w, f"public/collections/6000001/{names[0]}") == f"../../articles/{RADAR}"
+    assert await target(w, "public/doi/10.6084/m9.figshare.c.6000001.v1") == "../../collections/6000001"
+    assert await target(w, "public/doi/10.6084/m9.figshare.c.6000001") == "../../collections/6000001"
+    assert await w.ls("public/projects/150001") == []
+    with errno_of(errno.ENOENT):
+        await w.node("public/projects/150002")
+    with errno_of(errno.EROFS):
+        await w.unlink(f"public/collections/6000001/{names[0]}")
+
+
+async def test_no_token_is_sent_for_what_is_public(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to the API nor for the bytes; so a token that is refused keeps nobody from reading."""
+    monkeypatch.setattr(w.client.wire, "token", Token("wrong"))
+    assert await w.read(f"public/articles/{FROGS}.v1/README.txt") == b"Recordings of 2019.\n"
+    assert await target(w, f"public/{FROGS_DOI}") == f"../../articles/{FROGS}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, files, render
+from figfs.sandbox import articles, files, render, withdrawing
 from figfs.sandbox.api_articles import search_index
 from figfs.sandbox.errors import not_found
 from figfs.sandbox.http import json_object, json_response, public
@@ -65,6 +65,8 @@ async def list_files(sandbox: Sandbox, request: Request) -> Response:
 
 def _file_list(sandbox: Sandbox, request: Request, row: Row) -> Response:
     page = parse_page(request.query_params, sandbox.settings)
+    if withdrawing.hides_files(row):
+        return json_response([])
     rows = files.version_files(sandbox, row["id"], row["version"], page.sql)
     return json_response([render.public_file(sandbox, file) for file in rows])
 
@@ -73,7 +75,7 @@ async def get_file(sandbox: Sandbox, request: Request) -> Response:
     row = articles.public_version(sandbox, request.path_params["article_id"])
     number = request.path_params["file_id"]
     for file in files.version_files(sandbox, row["id"], row["version"]):
-        if file["id"] == number:
+        if file["id"] == number and not withdrawing.hides_files(row):
             return json_response(render.public_file(sandbox, file))
     raise not_found("file", number)
 

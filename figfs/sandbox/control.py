@@ -10,6 +10,8 @@
 | `GET`, `PUT settings` | the settings (`settings.py`); `PUT` changes the keys given |
 | `GET oauth` | the application that is registered, and how many codes and tokens of it live |
 | `DELETE oauth/{kind}` | revokes all its tokens of that kind: `access`, `refresh` |
+| `POST withdraw` | `{"article": id}`: it is not public any more |
+| `POST embargo` | `{"article": id, "until": date or ""}`: its files are not |
 | `PUT token` | `{"token": "…"}`: the personal token is another from now on |
 """
 
@@ -24,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import seed, tokens, validation
+from figfs.sandbox import seed, tokens, validation, withdrawing
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
@@ -145,6 +147,19 @@ async def put_token(sandbox: Sandbox, request: Request) -> Response:
     return json_response({"token": token})
 
 
+async def post_withdraw(sandbox: Sandbox, request: Request) -> Response:
+    body = validation.clean(await json_object(request), {"article": validation.number}, required=("article",))
+    withdrawing.withdraw(sandbox, body["article"])
+    return Response(status_code=204)
+
+
+async def post_embargo(sandbox: Sandbox, request: Request) -> Response:
+    fields = {"article": validation.number, "until": validation.text()}
+    body = validation.clean(await json_object(request), fields, required=("article", "until"))
+    withdrawing.embargo_files(sandbox, body["article"], body["until"])
+    return Response(status_code=204)
+
+
 def _local(name: str, method: str, handler: Callable[[Sandbox, Request], Awaitable[Response]]) -> Route:
     async def checked(request: Request) -> Response:
         # A web page that makes a name of its own point to this machine sends that name (DNS rebinding).
@@ -167,4 +182,6 @@ routes = [
     _local("oauth", "GET", get_oauth),
     _local("oauth/{kind}", "DELETE", delete_oauth),
     _local("token", "PUT", put_token),
+    _local("withdraw", "POST", post_withdraw),
+    _local("embargo", "POST", post_embargo),
 ]

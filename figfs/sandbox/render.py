@@ -58,7 +58,8 @@ def article_details(sandbox: Sandbox, row: Row, *, public: bool) -> dict[str, An
     """An article in full; ``public``: one of its versions, with the fields that everyone may see."""
     metadata = json.loads(row["metadata"])
     if public:
-        present = files.version_files(sandbox, row["id"], row["version"])
+        hidden = "file_embargo" in metadata
+        present = [] if hidden else files.version_files(sandbox, row["id"], row["version"])
     else:
         present = files.draft_files(sandbox, row["id"])
     shape = public_file if public else private_file
@@ -77,15 +78,15 @@ def article_details(sandbox: Sandbox, row: Row, *, public: bool) -> dict[str, An
         "metadata_reason": metadata.get("metadata_reason", ""),
         "status": "draft" if row["edited"] or not row["version"] else "public",
         "description": row["description"],
-        "is_embargoed": False,
+        "is_embargoed": "file_embargo" in metadata,
         "is_public": row["version"] > 0,
         "has_linked_file": any(file["link"] is not None for file in present),
         "categories": [reference.category(number) for number in metadata.get("categories", [])],
         "license": reference.license_entry(metadata.get("license", reference.DEFAULT_LICENSE)),
         "embargo_title": "",
         "embargo_reason": "",
-        "embargo_date": None,
-        "embargo_type": None,
+        "embargo_date": metadata.get("file_embargo") or None,
+        "embargo_type": "file" if "file_embargo" in metadata else None,
         "embargo_options": [],
         "references": metadata.get("references", []),
         "related_materials": metadata.get("related_materials", []),
