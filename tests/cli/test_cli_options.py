@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,7 @@ SAMPLES = {
     "noxattr": ("true", True),
     "impersonate": ("sven@example.org", "sven@example.org"),
     "ro": ("true", True),
+    "public": ("yes", True),
     "lookahead": ("no", False),
     "show-dotfigshare": ("yes", True),
     "allow-other": ("yes", True),
@@ -124,6 +126,18 @@ def test_a_switch_may_be_said_without_a_value(tmp_path: Path) -> None:
     choices, _ = gather(flags={"ro": "false"}, environ={"FIGFS_ALLOW_OTHER": "0"}, directory=directory)
     assert choices["ro"].value is False
     assert choices["allow-other"].value is False
+
+
+def test_public_items_need_no_token_and_get_none(tmp_path: Path) -> None:
+    """``--public``, ``-o public``: no token is taken from where there is one; read-only in any case."""
+    ways: list[dict[str, Any]] = [{"flags": {"public": "true"}}, {"mount_options": ["public,rw"]}]
+    for said in ways:
+        for environ in ({}, {"FIGFS_TOKEN": "secret"}):
+            settings = load(tmp_path, environ=environ, directory=tmp_path, **said).settings
+            assert settings.token is None
+            assert settings.read_only
+    with pytest.raises(ConfigurationError, match="no account"):
+        load(tmp_path, flags={"public": "true", "impersonate": "5"}, environ={}, directory=tmp_path)
 
 
 def test_rw_takes_back_ro_of_the_same_list_only(tmp_path: Path) -> None:
@@ -358,7 +372,7 @@ def test_all_that_is_said_reaches_the_settings(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("abc\n")
     texts = {name: text for name, (text, _) in SAMPLES.items()} | {"token-file": str(secret)}
-    del texts["account"]  # one of the two is it
+    del texts["account"], texts["public"]  # one of them is it
     loaded = load(Path("/mnt"), flags=texts, mount_options=["noexec"], environ={}, directory=tmp_path)
     assert loaded.settings == Settings(
         mountpoint=Path("/mnt"),
