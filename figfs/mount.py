@@ -183,6 +183,7 @@ async def _serve(
         if owed:
             log.info("unmounted; %s", waits)
         left = await filesystem.drain(settings.unmount_timeout)
+        parts.listings.remember()
         if left:
             log.warning("%s; the next mount goes on with them", _left_text(left))
             notify(f"STATUS={settings.mountpoint}: unmounted; {_left_text(left)}")

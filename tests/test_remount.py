@@ -191,6 +191,35 @@ async def test_a_listing_that_a_change_has_crossed_is_not_kept(tmp_path: Path, c
             assert await w.ls(A) == ["f"]
 
 
+async def test_without_figshare_what_was_stored_here_is_shown(tmp_path: Path, clock: MockClock) -> None:
+    """After an orderly end: a new article, what was written into it, what was renamed, replaced, removed."""
+    async with figshare() as sandbox:
+        async with open_article(tmp_path, sandbox=sandbox) as (w, _article):
+            for name in ("stays", "goes", "moves", "changes"):
+                await w.save(f"{A}/{name}", OLD)
+            await w.refreshed(A)
+            await w.mkdir("articles/new one")
+            await w.save("articles/new one/first", NEW)
+            await w.mkdir(f"{A}/folder")
+            await w.rename(f"{A}/moves", f"{A}/folder/moved")
+            await w.unlink(f"{A}/goes")
+            await w.save(f"{A}/changes", NEW)
+            await w.settled()
+            w.listings.remember()
+        async with restart(w) as w:
+            w.wire.down = True
+            assert await w.ls("articles") == ["data set", "new one"]
+            assert await w.ls(A) == ["changes", "folder", "stays"]
+            assert await w.ls(f"{A}/folder") == ["moved"]
+            assert await w.ls("articles/new one") == ["first"]
+            assert (await w.file(f"{A}/changes")).size == len(NEW)
+            w.wire.down = False
+            await trio.sleep(6)
+            assert await w.ls(A) == ["changes", "folder", "stays"]
+            for path, data in (("changes", NEW), ("folder/moved", OLD), ("stays", OLD)):
+                assert await w.read(f"{A}/{path}") == data
+
+
 async def test_without_figshare_what_was_changed_here_is_shown_as_it_was_known(
     tmp_path: Path, clock: MockClock
 ) -> None:

@@ -27,10 +27,11 @@ from urllib.parse import unquote
 
 import trio
 
+from figfs.figshare.records import Article, ArticleDetails, Collection, Project
 from figfs.namespace import naming
 from figfs.namespace.listingstore import Kept, ListingStore
-from figfs.namespace.nodes import Container, Key, Kind
-from figfs.namespace.sources import Contents
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
+from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
 TRUSTED = 3600.0  #: seconds since it was fetched
@@ -112,6 +113,18 @@ class Keeping:
             fetched = self._now() - (trio.current_time() - started)
             self._store.put(key, Kept(contents, fetched, stamp(lister)))
 
+    def remember(self) -> None:
+        """At the end of the mount: what was changed here is kept as this machine knows it, for a mount that
+        starts without Figshare. Any other asks first.
+        """
+        for key in self._changed_at:
+            node = self._tree.by_key(key)
+            if not isinstance(node, Container) or node.parent is None or node.status.listed_at is None:
+                continue
+            contents = known_here(node)
+            if contents is not None:
+                self._store.put(key, Kept(contents, self._now(), stamp(node), outdated=True))
+
     def may_confirm(self) -> bool:
         """Whether one more believed listing is to be refreshed behind; it counts."""
         now = trio.current_time()
@@ -145,6 +158,31 @@ class Keeping:
         if node is not None and node.parent is not None:
             found = {node.parent.lister.key}
         return found | self._store.collections()
+
+
+def known_here(container: Container) -> Contents | None:
+    """What Figshare has in there, as far as this machine knows. None where that cannot be told from the
+    nodes.
+    """
+    entries: list[Entry] = []
+    for node in container.descendants() if container.kind is Kind.ARTICLE else container.children.values():
+        time = node.remote_time_ns / 1e9
+        if isinstance(node, FileNode | LinkNode):
+            if node.stored is None:
+                if isinstance(node, LinkNode):
+                    return None  # a collection's member: its article's record is not here
+                continue
+            if node.stored.article_id != container.key.id:
+                continue  # not moved yet
+            file = node.stored.file
+            base = naming.name_from_filename(file.name) if file.name else node.name
+            entries.append(
+                Entry(node.stored.key, base, file, time, naming.split_folder_path(node.stored.folder))
+            )
+        elif isinstance(node, Container) and isinstance(node.record, Article | Project | Collection):
+            entries.append(Entry(node.key, naming.name_from_title(node.record.title), node.record, time))
+    details = container.record if isinstance(container.record, ArticleDetails) else None
+    return Contents(entries, details)
 
 
 def stamp(container: Container) -> float | None:

@@ -164,6 +164,11 @@ class Listings:
         with contextlib.suppress(FigfsError):
             await self._list_projects()
 
+    def remember(self) -> None:
+        """The mount ends: keep what is known, for one that starts without Figshare."""
+        if self._keeping is not None:
+            self._keeping.remember()
+
     def prefetch(self, container: Container) -> None:
         """List a container that is likely to be asked for next; requests that somebody waits for go first."""
         lister = container.lister
