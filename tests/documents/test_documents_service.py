@@ -167,6 +167,21 @@ async def test_without_a_token() -> None:
             await desk.documents.read(ROOT, "account.json")
 
 
+@pytest.mark.parametrize("item", [PROJECT, COLLECTION])
+async def test_public_projects_and_collections(item: Item, desk: Desk) -> None:
+    """All that is listed can be read; nothing of the owner's is there."""
+    desk.sandbox.store.run(
+        f"UPDATE {item.kind}s SET published = '2024-06-01T00:00:00Z' WHERE id = ?", item.id
+    )
+    if item.kind == "collection":
+        desk.sandbox.store.run("UPDATE collections SET version = 1 WHERE id = ?", item.id)
+    public = dataclasses.replace(item, public=True)
+    found = await desk.names(public)
+    assert found == ["metadata.json", *CITATIONS, "ro-crate-metadata.json", "stats.json"]
+    for name in found:
+        assert await desk.documents.read(public, name), name
+
+
 # -- reading -----------------------------------------------------------------------
 
 

@@ -154,3 +154,19 @@ def test_a_crate_beside_its_files(mount: Mount, tmp_path: Path) -> None:
         for path in copy.rglob("*")
         if path.is_file() and path.name != "ro-crate-metadata.json"
     }
+
+
+def test_versions_of_a_published_article(mount: Mount, needs: Callable[..., None]) -> None:
+    """``diff -r`` of two of them; each has documents of its own, read-only."""
+    needs("diff")
+    versions = mount / FROGS / ".figshare/versions"
+    assert names(versions) == {"1", "2"}
+    differences = run("diff", "-r", versions / "1", versions / "2", code=1).stdout
+    assert "> Recordings of 2019 and their annotations." in differences
+    assert "annotations.csv" in differences
+    first = mount / "public/articles/20000005.v1"
+    assert run("md5sum", "--strict", "-c", ".figshare/md5sums", cwd=first).stdout.count(": OK") == 2
+    assert "figshare.20000005.v1" in (first / ".figshare/citation.txt").read_text()
+    document = first / ".figshare/metadata.json"
+    assert errno_of(lambda: document.write_text("{}")) == errno.EROFS
+    assert errno_of(document.unlink) == errno.EROFS
