@@ -186,7 +186,7 @@ class ItemCommands:
             return await self._publishing.card(item)
         number, _, version = str(item.key.id).partition(".v")
         return await cards.get_public(
-            self._client,
+            self._client.without_token(),
             PUBLIC[item.kind],
             int(number) if number.isdecimal() else number,
             version=int(version) if version.isdecimal() else None,

@@ -77,6 +77,7 @@ class Publishing:
         stored_files: StoredFiles,
     ) -> None:
         self._client = client
+        self._public = client.without_token()  #: what the public sees is asked as the public
         self._tree = tree
         self._listings = listings
         self._ledger = ledger
@@ -153,7 +154,7 @@ class Publishing:
         await tell("accepted; waiting until the public sees it")
         deadline = trio.current_time() + PUBLIC_TIMEOUT
         while trio.current_time() < deadline:
-            seen = await self._quietly(cards.get_public(self._client, kind, node.key.id))
+            seen = await self._quietly(cards.get_public(self._public, kind, node.key.id))
             if seen is not None and (seen.version or 0) > number:
                 return Outcome(seen, seen=True)
             own = await self._quietly(self.card(node))
@@ -198,11 +199,11 @@ class Publishing:
         if not card.is_published:
             return None
         try:
-            seen = await cards.get_public(self._client, KINDS[node.kind], node.key.id)
+            seen = await cards.get_public(self._public, KINDS[node.kind], node.key.id)
             if node.kind is Kind.COLLECTION:
-                inside = await collections.list_public_articles(self._client, node.key.id)
+                inside = await collections.list_public_articles(self._public, node.key.id)
                 return Published(seen, articles=inside)
-            held = await files.list_public(self._client, node.key.id)
+            held = await files.list_public(self._public, node.key.id)
             return Published(seen, held if held or not seen.is_embargoed else None)
         except NotFound:  # published a moment ago, or under an embargo
             return Published(card) if card.version else None

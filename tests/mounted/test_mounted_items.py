@@ -223,6 +223,12 @@ def test_info(make_mount: MakeMount, make_sandbox: Any) -> None:
     assert (one["kind"], one["article"], one["size"]) == ("file", frogs.name, 42)
     project = next((mount / "projects").iterdir())
     assert json.loads(figfs(mount, "info", "--json", project))["kind"] == "project"
+    radar = mount / "public" / "articles" / "20000013"
+    assert json.loads(figfs(mount, "info", "--json", radar))["authors"] == ["Grace Guest"]
+    assert "Guest, Grace" in figfs(mount, "cite", radar / "radar.h5")
+    assert "name the directory of an own" in figfs(mount, "publish", "--yes", radar, code=1)
+    first = mount / "public" / "articles" / "20000005.v1"
+    assert json.loads(figfs(mount, "info", "--json", first))["version"] == 1
     linked = mount.articles / "Sea ice extent (held elsewhere)" / "extent.nc"
     assert "target   https://data.example.org/ice/extent.nc" in figfs(mount, "info", linked)
 
