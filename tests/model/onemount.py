@@ -427,7 +427,14 @@ class Mount:
             self.trouble_ends()
         if self.in_trouble:
             await trio.sleep(AFTERMATH)
+        # What is kept of listings may be older than what others have done.
         await self.world.ls("articles")
+        await trio.sleep(1)
+        await self.refreshed("articles")
+        for article in ARTICLES:
+            await self.world.ls(self.path(article))
+            await trio.sleep(1)
+            await self.refreshed(self.path(article))
         found = {}
         folders = set(await self.folders())
         for directory in (*ARTICLES, *sorted(folders)):
