@@ -16,12 +16,12 @@ from trio.testing import MockClock
 from figfs import publicitems
 from figfs.namespace.nodes import FileNode, LinkNode
 from figfs.posix import Change
-from figfs.sandbox import withdrawing
+from figfs.sandbox import articles, withdrawing
 from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
 
-FROGS, RADAR, BALANCE, PHOTOS = 20000005, 20000013, 20000001, 20000002
+FROGS, RADAR, BALANCE, PHOTOS, LINKED = 20000005, 20000013, 20000001, 20000002, 20000012
 FROGS_DOI = "doi/10.6084/m9.figshare.20000005"
 
 
@@ -326,3 +326,25 @@ async def test_no_token_is_sent_for_what_is_public(w: World, monkeypatch: pytest
     monkeypatch.setattr(w.client.wire, "token", Token("wrong"))
     assert await w.read(f"public/articles/{FROGS}.v1/README.txt") == b"Recordings of 2019.\n"
     assert await target(w, f"public/{FROGS_DOI}") == f"../../articles/{FROGS}"
+
+
+async def test_folders_many_files_and_links(w: World) -> None:
+    """As in an own article: folders, more files than the details show, linked files as symlinks."""
+    for article in (BALANCE, PHOTOS, LINKED):
+        articles.publish(w.sandbox, articles.own(w.sandbox, article))
+    place = f"public/articles/{BALANCE}"
+    assert await w.ls(place) == ["README.md", "data", "rasters"]
+    assert await w.ls(f"{place}/data/2019") == ["stakes.csv"]
+    own = "projects/Glacier mass balance 2019–2023/Mass balance of Storglaciären, 2019–2023"
+    for path in ("data", "data/2019", "data/2019/stakes.csv"):
+        assert (await w.node(f"{place}/{path}")).inode != (await w.node(f"{own}/{path}")).inode
+    assert await w.read(f"{place}/data/2019/stakes.csv") == await w.read(f"{own}/data/2019/stakes.csv")
+    for verb in (w.mkdir, w.create):
+        with errno_of(errno.EROFS):
+            await verb(f"{place}/data/new")
+    with errno_of(errno.EROFS):
+        await w.rename(f"{place}/data", f"{place}/other")
+    w.wire.asked.clear()
+    assert len(await w.ls(f"public/articles/{PHOTOS}.v1")) == 12
+    assert len(w.wire.asked) == 2
+    assert await target(w, f"public/articles/{LINKED}/extent.nc") == "https://data.example.org/ice/extent.nc"
