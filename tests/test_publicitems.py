@@ -126,7 +126,7 @@ async def test_two_who_ask_at_once_cost_one_request(w: World) -> None:
     assert len(w.wire.asked) == 1
 
 
-async def test_without_a_network_nothing_is_said_about_an_item(w: World) -> None:
+async def test_without_a_network_nothing_is_said_about_an_item(w: World, clock: MockClock) -> None:
     """Not there, and not to be had now, are two things."""
     w.wire.down = True
     with pytest.raises(Exception, match="no connection") as caught:
