@@ -92,6 +92,22 @@ async def get_collection(sandbox: Sandbox, request: Request) -> Response:
     return json_response(_collection(sandbox, _one(sandbox, request, "collection"), details=True))
 
 
+async def list_collection_versions(sandbox: Sandbox, request: Request) -> Response:
+    row = _one(sandbox, request, "collection")
+    url = f"{sandbox.base_url}/v2/collections/{row['id']}/versions"
+    numbers = range(1, max(1, row["version"]) + 1)
+    return json_response([{"version": n, "url": f"{url}/{n}", "funding": []} for n in numbers])
+
+
+async def get_collection_version(sandbox: Sandbox, request: Request) -> Response:
+    """What an older version said is not kept here: each has the latest metadata."""
+    row = _one(sandbox, request, "collection")
+    number = request.path_params["version_id"]
+    if not 1 <= number <= max(1, row["version"]):
+        raise not_found("version", number)
+    return json_response(_collection(sandbox, row | {"version": number}, details=True))
+
+
 async def list_collection_articles(sandbox: Sandbox, request: Request) -> Response:
     row = _one(sandbox, request, "collection")
     page = parse_page(request.query_params, sandbox.settings)
@@ -134,5 +150,7 @@ routes = [
     public("/v2/collections/search", "POST", search_collections),
     public(_COLLECTION, "GET", get_collection),
     public(_COLLECTION + "/articles", "GET", list_collection_articles),
+    public(_COLLECTION + "/versions", "GET", list_collection_versions),
+    public(_COLLECTION + "/versions/{version_id:int}", "GET", get_collection_version),
     private("/v2/account/projects/{project_id:int}/publish", "POST", publish_project),
 ]

@@ -290,6 +290,12 @@ EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
     ("GET", "/collections"): (200, None, "/v2/collections"),
     ("POST", "/collections/search"): (200, {"search_for": ":title: ice"}, "/v2/collections/search"),
     ("GET", "/collections/{collection_id}"): (200, None, f"/v2/collections/{COLLECTION}"),
+    ("GET", "/collections/{collection_id}/versions"): (200, None, f"/v2/collections/{COLLECTION}/versions"),
+    ("GET", "/collections/{collection_id}/versions/{version_id}"): (
+        200,
+        None,
+        f"/v2/collections/{COLLECTION}/versions/1",
+    ),
     ("GET", "/collections/{collection_id}/articles"): (
         200,
         None,
