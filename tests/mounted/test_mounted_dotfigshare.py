@@ -171,13 +171,20 @@ def test_md5sums_of_this_moment(article: Article) -> None:
 
 
 def test_versions_are_links(mount: Mount) -> None:
-    """Relative, to where the version is in any mount."""
+    """Relative, to where the version is in any mount; its own documents tell of it, and are read-only."""
     version = mount.articles / FROGS / DOT / "versions" / "1"
     number = mount.sandbox.article(FROGS)["id"]
     assert os.readlink(version) == f"../../../../public/articles/{number}.v1"
     assert os.path.normpath(version.parent / os.readlink(version)) == str(
         mount / f"public/articles/{number}.v1"
     )
+    assert {"README.txt", "calls_2019.zip"} <= names(version)
+    assert "annotations.csv" not in names(version)  # that came with the second
+    assert (version / DOT / "citation.txt").read_text().rstrip().endswith(".v1")
+    assert shell('cd "$1" && md5sum -c .figshare/md5sums', version).count(": OK") == len(names(version))
+    assert errno_of(lambda: write(version / DOT / "metadata.json", b"{}")) == errno.EROFS
+    assert errno_of(lambda: (version / DOT / "new").write_bytes(b"x")) == errno.EROFS
+    assert errno_of((version / DOT / "stats.json").unlink) == errno.EROFS
 
 
 def test_the_state_of_the_mount(mount: Mount) -> None:
