@@ -105,7 +105,7 @@ class DocumentFiles:
 
     async def content(self, item: Item, path: str) -> bytes:
         """The whole document."""
-        if path == LAST_ERROR:
+        if path.rpartition("/")[2] == LAST_ERROR:
             return self.last_error(item) or b""
         if path in LIVE:
             return await self._documents.read(item, path)

@@ -35,10 +35,14 @@ _KINDS = {
     Kind.ARTICLE: ("article", False),
     Kind.PROJECT: ("project", False),
     Kind.COLLECTION: ("collection", False),
+    Kind.INSTITUTION: ("institution", False),
     Kind.PUBLIC_ARTICLE: ("article", True),
     Kind.PUBLIC_PROJECT: ("project", True),
     Kind.PUBLIC_COLLECTION: ("collection", True),
 }
+
+#: Directories that hold documents, and nothing else.
+DIRECTORIES = frozenset({Kind.DOT_FIGSHARE, Kind.INSTITUTION})
 
 #: What ``tempnames`` leaves in doubt and no note is called: vim's probe, any temporary file of ``sed -i``.
 _EDITORS = re.compile("4913|sed[0-9A-Za-z]{6}")
@@ -53,6 +57,11 @@ class _Place:
     owner: Container
     item: Item
     directory: str
+
+    @property
+    def has_last_error(self) -> bool:
+        """Whether it shows why a change was refused: where that would be looked for."""
+        return not self.directory or self.owner.kind is Kind.INSTITUTION
 
     def path(self, name: str) -> str:
         return f"{self.directory}/{name}" if self.directory else name
@@ -174,7 +183,9 @@ class DotFigshare:
         item = item_of(node) if node is not None else None
         if node is None or item is None:
             raise OSError(errno.ESTALE, "this directory is not there any more")
-        return _Place(node, item, "/".join(reversed(names[:-1])))
+        if names and names[-1] == NAME:
+            names.pop()
+        return _Place(node, item, "/".join(reversed(names)))
 
     async def _show(self, container: Container, place: _Place) -> None:
         entries = await self._entries.get((place.item, place.directory))
@@ -182,7 +193,7 @@ class DotFigshare:
             return
         self._shown[container] = entries
         wanted = {entry.name: entry for entry in entries}
-        if not place.directory and self.files.last_error(place.item) is not None:
+        if place.has_last_error and self.files.last_error(place.item) is not None:
             wanted[LAST_ERROR] = Entry(LAST_ERROR, "file", removable=True)
         for name, child in list(container.children.items()):
             if name not in wanted and not _is_scratch(child):
@@ -297,7 +308,7 @@ class DotFigshare:
             raise OSError(errno.EISDIR, "a directory")
         if isinstance(node, DocumentNode) and node.content is not None:
             self._tree.detach(node)
-        elif node.name == LAST_ERROR and not place.directory:
+        elif node.name == LAST_ERROR and place.has_last_error:
             self.files.forget_error(place.item)
             self._tree.detach(node)
         elif place.item.public:
@@ -381,4 +392,4 @@ def _is_scratch(node: Node | None) -> bool:
 
 def _takes_scratch(item: Item) -> bool:
     """Of the root nothing can be written; of what is public neither."""
-    return not item.public and item.kind != "root"
+    return not item.public and item.kind not in ("root", "institution")

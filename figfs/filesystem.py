@@ -21,7 +21,7 @@ import trio
 from figfs import dotfigshare
 from figfs.containers import Containers
 from figfs.documentfiles import FIRST as FIRST_DOCUMENT
-from figfs.dotfigshare import DotFigshare
+from figfs.dotfigshare import DIRECTORIES, DotFigshare
 from figfs.errors import FigfsError
 from figfs.figshare.records import Account
 from figfs.linking import Linking
@@ -237,6 +237,10 @@ class FileSystem:
         free = min(max(0, room), total)
         return Space(BLOCK_SIZE, total // BLOCK_SIZE, free // BLOCK_SIZE, self._tree.statistics()["nodes"])
 
+    def show_institution(self) -> None:
+        """The account administers one: ``institution/`` is there from now on."""
+        self._tree.show_institution()
+
     # -- looking ------------------------------------------------------------
 
     async def lookup(self, parent: int, raw_name: bytes) -> Node:
@@ -247,7 +251,7 @@ class FileSystem:
         if raw_name == b"..":
             return container.parent or container
         name = naming.check_name(raw_name)
-        if container.kind is Kind.DOT_FIGSHARE:
+        if container.kind in DIRECTORIES:
             return await self._dot.lookup(container, name)
         if self._is_dot_figshare(container, name) and (dot := self._dot.directory_of(container)) is not None:
             return dot
@@ -290,7 +294,7 @@ class FileSystem:
     async def opendir(self, inode: int) -> int:
         """A handle with a snapshot of the directory: nothing comes twice, nothing that stays is left out."""
         container = self._tree.container(inode)
-        if container.kind is Kind.DOT_FIGSHARE:
+        if container.kind in DIRECTORIES:
             await self._dot.list(container)
         else:
             self._lookahead.opens(container)
@@ -327,7 +331,7 @@ class FileSystem:
         container = self._tree.container(parent)
         _check_writable(container)
         name = naming.check_name(raw_name)
-        if container.kind is Kind.DOT_FIGSHARE:
+        if container.kind in DIRECTORIES:
             return self._dot.create(container, name, mode, pid)
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EEXIST, f"{name!r} exists")
@@ -397,7 +401,7 @@ class FileSystem:
         """
         await self.confirm(parent)
         container = self._tree.container(parent)
-        if container.kind is Kind.DOT_FIGSHARE:
+        if container.kind in DIRECTORIES:
             await self._dot.unlink(container, naming.check_name(raw_name))
             return
         _check_writable(self._tree.container(parent))
@@ -437,7 +441,7 @@ class FileSystem:
         container = self._tree.container(parent)
         _check_writable(container)
         name = naming.check_name(raw_name)
-        if container.kind is Kind.DOT_FIGSHARE:
+        if container.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "no directories here")
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EEXIST, f"{name!r} exists")
@@ -453,7 +457,7 @@ class FileSystem:
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
-        if node.kind is Kind.DOT_FIGSHARE:
+        if node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         await self._containers.remove(node)
 
@@ -471,14 +475,14 @@ class FileSystem:
         _check_writable(source)
         _check_writable(container)
         name = naming.check_name(raw_new)
-        if Kind.DOT_FIGSHARE in (source.kind, container.kind):
+        if DIRECTORIES & {source.kind, container.kind}:
             old = naming.check_name(raw_old)
             await self._dot.rename(source, old, container, name, replace=not flags & RENAME_NOREPLACE)
             return
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EPERM, "a name of figfs's own")
         node = self._child(parent_old, raw_old)
-        if isinstance(node, Container) and node.kind is Kind.DOT_FIGSHARE:
+        if isinstance(node, Container) and node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         target = self._tree.find(container, name)
         if target is node:

@@ -28,10 +28,10 @@ from figfs import kernel
 from figfs.assembly import assemble
 from figfs.commands import Commands
 from figfs.control import Control
-from figfs.errors import AWAY, ConfigurationError, Forbidden, NotFound, RemoteError, Unauthorized
+from figfs.errors import AWAY, ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
-from figfs.figshare.institution import find_account
+from figfs.figshare.institution import find_account, is_administrator
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
@@ -156,6 +156,8 @@ async def _serve(
             services.start_soon(_kept_running, service)
         if account is not None:
             services.start_soon(_kept_running, _watcher(client, account, presence, listings, filesystem))
+            if account.institution_id is not None and client.impersonate is None:
+                services.start_soon(_look_for_institution, client.background(), filesystem)
 
         operations = Operations(
             filesystem,
@@ -365,6 +367,15 @@ async def _kept_running(service: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a service failed; it is started again")
         await trio.sleep(RESTART_PAUSE)
+
+
+async def _look_for_institution(client: Client, filesystem: FileSystem) -> None:
+    """One request: whether the account administers its institution."""
+    try:
+        if await is_administrator(client):
+            filesystem.show_institution()
+    except FigfsError as exc:
+        log.info("whether the account administers an institution is not known: %s", exc)
 
 
 async def _tune(operations: Operations, mountpoint: Path) -> None:

@@ -14,8 +14,8 @@ from figfs.figshare.records import Id
 class Item:
     """What a ``.figshare`` belongs to."""
 
-    kind: str  #: "root", "article", "project", "collection"
-    id: Id  #: 0 for the root
+    kind: str  #: "root", "article", "project", "collection", "institution"
+    id: Id  #: 0 for the root and the institution
     public: bool  #: under public/: read through the public endpoints
     version: int | None = None  #: of a public article, if one is asked for
     project_id: Id | None = None  #: of an own article in a project

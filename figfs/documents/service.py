@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import cachetools
 import trio
 
-from figfs.documents import checksums, citations, editing, names, ro_crate
+from figfs.documents import checksums, citations, editing, institution, names, ro_crate
 from figfs.documents.checksums import ShownFile
 from figfs.documents.entries import Entry, Item
 from figfs.documents.texts import to_json
@@ -75,6 +76,7 @@ class FigshareDocuments:
         self._client = client
         self._status = status
         self._shown = shown
+        self._institution = institution.Institution(client=client, now=time.time)
         self.on_changed: Callable[[Item], None] = lambda item: None
         self._metadata: cachetools.TTLCache[Item, dict[str, Any]] = cachetools.TTLCache(
             _MOST_KEPT, KEPT, timer=trio.current_time
@@ -93,6 +95,8 @@ class FigshareDocuments:
     # -- what is there -------------------------------------------------------------
 
     async def entries(self, item: Item, directory: str) -> list[Entry]:
+        if item == institution.ITEM:
+            return await self._institution.entries(directory)
         if directory == "":
             return await self._own_entries(item)
         if directory == VERSIONS and item.kind == "article":
@@ -142,6 +146,8 @@ class FigshareDocuments:
     # -- reading -------------------------------------------------------------------
 
     async def read(self, item: Item, path: str) -> bytes:
+        if item == institution.ITEM:
+            return await self._institution.read(path)
         directory, _, name = path.rpartition("/")
         if directory == NOTES and self._has_notes(item):
             note = await notes.get(self._client, item.id, names.id_of_note(name))
@@ -322,7 +328,9 @@ class FigshareDocuments:
 
     async def create(self, item: Item, path: str, content: bytes) -> None:
         directory, _, _ = path.rpartition("/")
-        if directory == NOTES and self._has_notes(item):
+        if item == institution.ITEM:
+            await self._institution.create(path, content)
+        elif directory == NOTES and self._has_notes(item):
             await notes.create(self._client, item.id, names.note_text(content))
         elif directory == LINKS and self._has_links(item):
             date = names.expiry(content)

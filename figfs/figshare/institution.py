@@ -4,10 +4,14 @@ of custom fields (api.md §7). For all others Figshare answers 403.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from figfs.errors import Forbidden, NotFound
 from figfs.figshare import paging
 from figfs.figshare.client import Client, FormFile, nothing, segment
-from figfs.figshare.records import Account, CustomField, Id, read_list
+from figfs.figshare.records import Account, Article, CustomField, Id, read_list
 
 ACCOUNTS = "/account/institution/accounts"
 
@@ -51,6 +55,12 @@ async def find_account(client: Client, wanted: str) -> Account:
 
 def _names(account: Account) -> tuple[str, ...]:
     return str(account.id), account.email, account.institution_user_id
+
+
+async def list_articles(client: Client) -> list[Any]:
+    """All articles of the institution's accounts, as the server lists them."""
+    pages = await paging.read_pages(paging.get_page(client, "/account/institution/articles"), Article)
+    return [msgspec.to_builtins(article) for article in paging.whole(pages, "the institution's articles")]
 
 
 async def custom_fields(client: Client) -> list[CustomField]:

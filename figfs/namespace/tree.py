@@ -69,6 +69,10 @@ class Tree:
         node.status.listed_at = math.inf
         return node
 
+    def show_institution(self) -> None:
+        """``institution/``; what is in there is the business of ``dotfigshare.py``."""
+        self.place(self._always(Kind.INSTITUTION), self.root, "institution")
+
     def node(self, inode: int) -> Node:
         """The node with that inode number. ``OSError(ESTALE)`` if there is none any more."""
         try:

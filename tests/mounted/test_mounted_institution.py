@@ -4,11 +4,24 @@ the account's that it shows).
 
 from __future__ import annotations
 
+import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import FIGFS, MakeMount, Sandbox, content, environment, md5, names, run
+from processes import (
+    FIGFS,
+    MakeMount,
+    Sandbox,
+    content,
+    environment,
+    errno_of,
+    md5,
+    names,
+    run,
+    wait_until,
+)
 
 COLLEAGUE = 1000002
 
@@ -73,3 +86,87 @@ def test_who_cannot_be_impersonated(
     done = run(*FIGFS, "mount", "--impersonate", who, tmp_path / "mnt", env=home, code=1)
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+FEED = "UniqueID,FirstName,LastName,Email\nu1,A,B,a@example.org\n"
+
+
+@pytest.fixture
+def administered(institution: Sandbox, make_mount: MakeMount) -> Path:
+    mount = make_mount(sandbox=institution)
+    mount.claim(
+        "WARNING figfs.fuse: (flush|rename) .*(Invalid|Conflict|HR feed|UnsupportedFileType)", "40[09]"
+    )
+    return wait_until(lambda: (mount / "institution").is_dir() and mount / "institution", what="institution/")
+
+
+def test_ordinary_accounts_have_none(institution: Sandbox, make_mount: MakeMount) -> None:
+    """Absent, and asked for once, at the start: ``ls`` costs nothing more."""
+    institution.change_settings(institution_admin=False)
+    mount = make_mount(sandbox=institution)
+    wait_until(lambda: institution.requests("api", "GET", "/institution/accounts"), what="asked")
+    assert "institution" not in names(mount.path)
+    institution.clear_requests()
+    for _ in range(3):
+        run("ls", "-l", mount.path)
+    assert institution.requests("api") == []
+
+
+def test_what_is_in_it(administered: Path) -> None:
+    assert names(administered) == {"hrfeed", "custom-fields", "accounts.json", "articles.json"}
+    assert names(administered / "custom-fields") == {"501 Department", "502 Grant number"}
+    assert names(administered / "hrfeed") == set()
+    accounts = json.loads((administered / "accounts.json").read_text())
+    assert len(accounts) == 30
+    assert accounts[1]["email"] == "sven@example.org"
+    articles = json.loads((administered / "articles.json").read_text())
+    assert "Airborne radar of the same glacier" in {article["title"] for article in articles}
+    assert errno_of((administered / "new").mkdir) == errno.EPERM
+    assert errno_of(lambda: (administered / "new").write_text("a")) == errno.EPERM
+    assert errno_of((administered / "hrfeed").rmdir) == errno.EPERM
+
+
+def test_a_feed_is_submitted(administered: Path, institution: Sandbox, tmp_path: Path) -> None:
+    """``cp`` submits it once; it does not stay there, a status does. A second one that day: EINVAL."""
+    source = tmp_path / "people.csv"
+    source.write_text(FEED)
+    feed = administered / "hrfeed"
+    run("cp", source, feed)
+    assert len(institution.requests("api", "POST", "/hrfeed/upload")) == 1
+    assert names(feed) == {"status.json"}
+    said = json.loads((feed / "status.json").read_text())
+    assert (said["file"], said["bytes"]) == ("people.csv", len(FEED))
+    assert said["answer"].startswith("accepted")
+
+    done = run("cp", source, feed, code=1)
+    assert "Invalid argument" in done.stderr
+    assert "once every 24 hours" in (feed / "last-error").read_text()
+    assert "refused: " in json.loads((feed / "status.json").read_text())["answer"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "reason"),
+    [
+        ("hrfeed/people.txt", FEED, "a file .xml or .csv is needed"),
+        ("hrfeed/people.csv", "\n", "an empty file says nothing"),
+        ("hrfeed/people.csv", "UniqueID\n", "The feed lacks FirstName"),
+        ("hrfeed/people.xml", "<a>", "not valid XML"),
+        ("custom-fields/502 Grant number/a.csv", "a\n", "Only fields of the type"),
+        ("custom-fields/501 Department/a.xml", "<a/>", "a file .csv is needed"),
+    ],
+)
+def test_what_is_refused(path: str, content: str, reason: str, administered: Path) -> None:
+    """EINVAL at close, the reason in ``last-error``."""
+    file = administered / path
+    assert errno_of(lambda: file.write_text(content)) == errno.EINVAL
+    assert reason in (file.parent / "last-error").read_text()
+    assert reason in json.loads((file.parent / "status.json").read_text())["answer"]
+
+
+def test_values_of_a_field(administered: Path, institution: Sandbox) -> None:
+    """Written, submitted; the next while the first is in progress: EBUSY."""
+    place = administered / "custom-fields/501 Department"
+    (place / "departments.csv").write_text("Name\nPhysics\n")
+    assert json.loads((place / "status.json").read_text())["answer"].startswith("accepted")
+    assert errno_of(lambda: (place / "departments.csv").write_text("Name\nChemistry\n")) == errno.EBUSY
+    assert "still in progress" in (place / "last-error").read_text()
