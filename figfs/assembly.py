@@ -44,6 +44,7 @@ from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
+from figfs.searches import Searches
 from figfs.settling import Settler
 from figfs.shownfiles import shown_files
 from figfs.storedfiles import StoredFiles
@@ -99,6 +100,7 @@ def assemble(
     memory: int = MEMORY,
     verify: str = "end",
     lookahead: bool = True,
+    search_limit: int = 200,
     documents: Documents | None = None,
     show_dotfigshare: bool = False,
     parts_at_once: int = PARTS_AT_ONCE,
@@ -128,6 +130,7 @@ def assemble(
         dir_timeout=dir_timeout,
         patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
         keeping=keeping,
+        search_limit=search_limit,
     )
     spool = Spool(spool_directory)
     unclosed = _unclosed(spool, journal)
@@ -248,6 +251,7 @@ def assemble(
         renaming=renaming,
         containers=containers,
         linking=linking,
+        searches=Searches(tree=tree, listings=listings, now_ns=now_ns),
         xattrs=xattrs,
         lookahead=ahead,
         dot_figshare=dot_figshare,

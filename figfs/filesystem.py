@@ -45,6 +45,7 @@ from figfs.publicitems import FOUND_BY_NAME, PublicItems
 from figfs.quota import Quota
 from figfs.renaming import Renaming
 from figfs.resuming import Resumer
+from figfs.searches import Searches, check_outside
 from figfs.settling import Settler
 from figfs.writing import tempnames
 from figfs.xattrs import ExtendedAttributes
@@ -82,6 +83,7 @@ class FileSystem:
         renaming: Renaming,
         containers: Containers,
         linking: Linking,
+        searches: Searches,
         resumer: Resumer,
         xattrs: ExtendedAttributes,
         lookahead: Lookahead,
@@ -101,6 +103,7 @@ class FileSystem:
         self._renaming = renaming
         self._containers = containers
         self.linking = linking
+        self._searches = searches
         self._resumer = resumer
         self.xattrs = xattrs
         self._lookahead = lookahead
@@ -335,6 +338,7 @@ class FileSystem:
             return self._dot.create(container, name, mode, pid)
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EEXIST, f"{name!r} exists")
+        check_outside(container)
         if container.kind not in (Kind.ARTICLE, Kind.FOLDER):
             raise OSError(errno.EPERM, "files belong into an article: make one with mkdir")
         if tempnames.classify(name).kind is tempnames.Kind.REFUSED:
@@ -422,6 +426,7 @@ class FileSystem:
         _check_writable(container)
         await self.confirm(parent)
         name = naming.check_name(raw_name)
+        check_outside(container)
         try:
             target = raw_target.decode()
         except UnicodeDecodeError:
@@ -445,7 +450,11 @@ class FileSystem:
             raise OSError(errno.EPERM, "no directories here")
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EEXIST, f"{name!r} exists")
-        node = await self._containers.make(container, name)
+        if container.kind is Kind.SEARCHES:
+            node = await self._searches.make(container, name)
+        else:
+            check_outside(container)
+            node = await self._containers.make(container, name)
         if mode & 0o777 != 0o777 & ~self._umask:
             node.mode = mode & 0o7777
             self._tree.save(node)
@@ -459,6 +468,9 @@ class FileSystem:
             raise OSError(errno.ENOTDIR, "not a directory")
         if node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
+        if node.kind is Kind.QUERY:
+            self._searches.forget(node)
+            return
         await self._containers.remove(node)
 
     # -- rename ------------------------------------------------------------
@@ -484,6 +496,10 @@ class FileSystem:
         node = self._child(parent_old, raw_old)
         if isinstance(node, Container) and node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
+        if node.key.kind is Kind.QUERY:
+            raise OSError(errno.EPERM, "a query is its name: make another one")
+        check_outside(source)
+        check_outside(container)
         target = self._tree.find(container, name)
         if target is node:
             if node.name != name:

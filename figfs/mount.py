@@ -122,6 +122,7 @@ async def _serve(
             memory=settings.memory,
             verify=settings.verify,
             lookahead=settings.lookahead,
+            search_limit=settings.search_limit,
             show_dotfigshare=settings.show_dotfigshare,
             parts_at_once=settings.parts,
         )

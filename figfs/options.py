@@ -27,6 +27,7 @@ from figfs.settings import DEFAULT_API, MOST_PARTS, Settings, config_dir
 LOG_LEVELS = ("error", "warning", "info", "debug")
 VERIFY = ("end", "open", "background")
 SMALLEST_SIZE = 16 << 20  # bytes; less is a unit forgotten, usually, and too little to work with
+MOST_FOUND = 10_000  # articles of one query: past that Figshare pages no further (quirks L7)
 LONGEST_TIME = 24 * 3600.0  # a time beyond a day is a slip of the pen (milliseconds, usually)
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -94,6 +95,12 @@ def _rate(text: str) -> float:
 def _parts(text: str) -> int:
     if re.fullmatch(r"\d{1,2}", text) is None or not 1 <= int(text) <= MOST_PARTS:
         raise ValueError(f"{text!r} is not a number from 1 to {MOST_PARTS}")
+    return int(text)
+
+
+def _limit(text: str) -> int:
+    if re.fullmatch(r"\d{1,5}", text) is None or not 1 <= int(text) <= MOST_FOUND:
+        raise ValueError(f"{text!r} is not a number from 1 to {MOST_FOUND}")
     return int(text)
 
 
@@ -237,6 +244,7 @@ OPTIONS: tuple[Option, ...] = (
         "List .figshare in the directories that have one: programs that walk the tree will meet it.",
         field="show_dotfigshare",
     ),
+    Option("search-limit", _limit, "Articles that a query in search/ shows, at most.", "N", "search_limit"),
     Option(
         "noxattr",
         _switch,

@@ -73,6 +73,7 @@ class Settings:
     op_timeout: float = 30.0  #: deadline of every other file system operation
     unmount_timeout: float = 60.0  #: how long an unmount waits for uploads
     grace: float = 30.0  #: how long a delete or rename of a stored file can be undone before it is sent
+    search_limit: int = 200  #: articles that a query in search/ shows, at most
     noxattr: bool = False  #: no extended attributes: the kernel never asks for them
     impersonate: str | None = None  #: the account to mount, of the institution that the token's administers
     public: bool = False  #: only what anyone may read, without a token, read-only

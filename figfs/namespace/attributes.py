@@ -131,6 +131,13 @@ class Attributes:
         kept = [empty_file_key(article_id, path) for path in self.empty_files(article_id)]
         return {Key(Kind.FILE, covers): key for key in kept if (covers := self.covered(key)) is not None}
 
+    def made(self, kind: Kind) -> list[str]:
+        """The ids of what was made here of that kind."""
+        prefix = str(Key(kind, ""))
+        return [
+            key[len(prefix) :] for key, saved in self._rows.items() if saved.made and key.startswith(prefix)
+        ]
+
     def folders_made(self, article_id: Id) -> list[str]:
         """Paths of the folders made here in an article: they exist though Figshare has no file in them."""
         prefix = str(Key(Kind.FOLDER, f"{article_id}/"))

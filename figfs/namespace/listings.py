@@ -52,6 +52,7 @@ class Listings:
         dir_timeout: seconds for which a listing is fresh.
         patience: seconds to wait for a fresh listing where an older one can be shown.
         keeping: the listings on disk, if there are any.
+        search_limit: so many articles a query shows, at most.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Listings:
         dir_timeout: float,
         patience: float,
         keeping: Keeping | None = None,
+        search_limit: int = 200,
     ) -> None:
         self._client = client
         self._background = client.background()
@@ -72,6 +74,7 @@ class Listings:
         self._patience = patience
         self._keeping = keeping
         self._said_away = False
+        self._search_limit = search_limit
         self._loading: dict[Container, trio.Event] = {}
         #: Called with each container right after its listing was merged, without a checkpoint between.
         self.on_listed: Callable[[Container], None] = lambda container: None
@@ -156,6 +159,17 @@ class Listings:
         restored = lister.status.restored_at is not None
         if restored and fresh and self._keeping is not None and self._keeping.may_confirm():
             self._start_loading(lister, self._background)
+
+    async def show_new(self, container: Container, parent: Container, name: str) -> None:
+        """Ask what is in ``container``, which is in no directory yet, and put it there. Raises why it cannot
+        be listed; nothing has changed then.
+        """
+        started = trio.current_time()
+        contents = await self._fetch(container, self._client)
+        self._tree.attach(container, parent, name)
+        merge(self._tree, container, contents, started)
+        self.on_listed(container)
+        container.status.listed_at = started
 
     async def warm_up(self) -> None:
         """List the projects, which the listing of ``articles/`` needs, while nobody waits. Failures are
@@ -270,12 +284,23 @@ class Listings:
                 entries = await sources.collection_articles(client, lister.key.id)
                 await self._ensure_places(entry.record.id for entry in entries)
                 return Contents(entries)
+            case Kind.QUERY:
+                return Contents(await self._found(lister, client))
             case Kind.ARTICLE:
                 return await sources.article_files(client, lister)
             case Kind.PUBLIC_ARTICLE | Kind.PUBLIC_PROJECT | Kind.PUBLIC_COLLECTION:
                 return await publicsources.contents(client.without_token(), lister)
             case _:
                 return Contents([])
+
+    async def _found(self, query: Container, client: Client) -> list[Entry]:
+        """What a query finds. Articles are listed, so that links bear the names that are shown there."""
+        own = self._tree.articles.parent is not None
+        entries = await sources.found_articles(client, query, self._search_limit, own=own)
+        wanted = [Key(Kind.ARTICLE, entry.record.id) for entry in entries if "/articles/" in entry.place]
+        if self._unknown(wanted):
+            await self._list_one(self._tree.articles)
+        return entries
 
     async def _outside_projects(self, entries: list[Entry]) -> list[Entry]:
         """Without the articles that are in a project: they have their place there, and a directory must have

@@ -64,6 +64,16 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
         _merge_directory(tree, places[folder], group)
     if lister.kind is Kind.ARTICLE:
         _add_empty_files(tree, lister)
+    elif lister.kind is Kind.QUERY:
+        _rank(lister, entries)
+
+
+def _rank(query: Container, entries: list[Entry]) -> None:
+    """In the order in which Figshare ranks what it has found."""
+    rank = {entry.key: number for number, entry in enumerate(entries)}
+    ranked = sorted(query.children.items(), key=lambda child: rank.get(child[1].key, len(rank)))
+    query.children.clear()
+    query.children.update(ranked)
 
 
 def _add_empty_files(tree: Tree, article: Container) -> None:
@@ -207,7 +217,7 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
     elif node.key.kind is Kind.REFERENCE and isinstance(node, LinkNode):
         node.target = f"../../articles/{record.id}"  # what is public is read there, one's own as well
     elif isinstance(node, LinkNode):
-        node.target = place_of_article(tree, record.id)
+        node.target = place_of_article(tree, record.id, otherwise=entry.place)
 
 
 def _article_of(node: Node) -> Container:
@@ -220,9 +230,12 @@ def link_target(file: File) -> str:
     return _CONTROL.sub(lambda match: quote(match[0]), file.download_url)
 
 
-def place_of_article(tree: Tree, article_id: Id) -> str:
-    """Where an article is, seen from a collection or a query: relative, so that it works in every mount."""
+def place_of_article(tree: Tree, article_id: Id, *, otherwise: str = "") -> str:
+    """Where an article is, seen from a collection or a query: relative, so that it works in every mount.
+
+    What the tree does not know is ``otherwise``, else somebody else's.
+    """
     node = tree.by_key(Key(Kind.ARTICLE, article_id))
     if node is None or node.parent is None:
-        return f"../../public/articles/{article_id}"
+        return otherwise or f"../../public/articles/{article_id}"
     return "../.." + node.path()

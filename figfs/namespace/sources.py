@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from figfs.errors import Forbidden, NotFound, NotSupported
-from figfs.figshare import articles, collections, files, projects
+from figfs.figshare import articles, collections, files, projects, searching
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
@@ -37,6 +37,7 @@ class Entry:
     record: Article | Project | Collection | File
     time: float  #: POSIX seconds, 0 if Figshare has none
     folder: tuple[str, ...] = ()
+    place: str = ""  #: of a link: where its article is in this mount, if the tree does not know
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +102,28 @@ async def collection_articles(client: Client, collection_id: Id) -> list[Entry]:
         dataclasses.replace(article_entry(article), key=Key(Kind.MEMBER, f"{collection_id}/{article.id}"))
         for article in await collections.list_articles(client, collection_id)
     ]
+
+
+async def found_articles(client: Client, query: Container, limit: int, *, own: bool) -> list[Entry]:
+    """What a query finds, in Figshare's order: the account's own first (``own``), then anybody's public ones;
+    no article twice, at most ``limit``. They are links, keyed as results of this query.
+    """
+    text = str(query.key.id).replace(naming.SLASH, "/")
+    found: dict[Id, Entry] = {}
+    if own:
+        for article in await searching.own(client, text, limit):
+            place = f"../../articles/{article.id}"
+            if article.project_id is not None:
+                place = f"../../projects/{article.project_id}/{article.id}"
+            found[article.id] = dataclasses.replace(_result(query, article), place=place)
+    if len(found) < limit:
+        for article in await searching.public(client, text, limit):
+            found.setdefault(article.id, _result(query, article))
+    return list(found.values())[:limit]
+
+
+def _result(query: Container, article: Article) -> Entry:
+    return dataclasses.replace(article_entry(article), key=Key(Kind.RESULT, f"{query.key.id}/{article.id}"))
 
 
 async def article_files(client: Client, article: Container) -> Contents:

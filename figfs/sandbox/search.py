@@ -50,6 +50,8 @@ def check_query(query: object) -> str:
     """A ``search_for`` that can be understood; else 422."""
     if not isinstance(query, str):
         raise invalid("search_for", "must be a string")
+    if query.count('"') % 2:
+        raise invalid("search_for", 'a " is missing')
     _parse(query)
     return query
 
