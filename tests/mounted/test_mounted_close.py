@@ -545,7 +545,13 @@ def test_attributes_of_the_user(make_mount: MakeMount, request: pytest.FixtureRe
         os.setxattr(file.fileno(), "user.empty", b"")
         file.write(OLD)
     os.setxattr(article.path, "user.color", b"red")
-    assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == {
+
+    def own(path: Path) -> dict[str, bytes]:
+        """Without what figfs tells."""
+        found = [name for name in os.listxattr(path) if not name.startswith("user.figshare.")]
+        return {name: os.getxattr(path, name) for name in found}
+
+    assert own(path) == {
         "user.origin": b"lab \x00\xff",
         "user.empty": b"",
     }
@@ -558,6 +564,5 @@ def test_attributes_of_the_user(make_mount: MakeMount, request: pytest.FixtureRe
     path.rename(article / "g")
     article.will_hold({"g": OLD})
     article.mount.remount()
-    assert os.listxattr(article / "g") == ["user.origin"]
-    assert os.getxattr(article / "g", "user.origin") == b"lab \x00\xff"
+    assert own(article / "g") == {"user.origin": b"lab \x00\xff"}
     assert os.getxattr(article.path, "user.color") == b"red"

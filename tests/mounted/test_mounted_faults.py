@@ -46,7 +46,12 @@ OPTIONS = (
 AT_MOST = OP_TIMEOUT + 2.0
 AT_MOST_CLOSE = CLOSE_TIMEOUT + 3.0
 #: What the log says of trouble. A traceback, or any other error, is no part of it.
-EXPECTED = (r"WARNING figfs\.", r"ERROR figfs\.\w+: .* is not stored: ", "was not deleted, so its name comes")
+EXPECTED = (
+    r"WARNING figfs\.",
+    r"ERROR figfs\.\w+: .* is not stored: ",
+    "was not deleted, so its name comes",
+    "Figshare refuses the token",
+)
 
 
 def status(number: int, **more: object) -> dict[str, Any]:
