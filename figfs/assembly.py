@@ -209,8 +209,10 @@ def assemble(
         linked=LinkedFiles(client=client, tree=tree, deletions=deletions),
         dir_timeout=dir_timeout,
     )
+    account_id = account.id if account is not None else None
     xattrs = ExtendedAttributes(
         tree=tree,
+        account_id=account_id,
         settler=settler,
         stored_files=stored_files,
         progress=lambda: uploader.progress,
@@ -258,6 +260,7 @@ def assemble(
         public=PublicItems(client=client, tree=tree, listings=listings, dir_timeout=dir_timeout),
         resumer=resumer,
         dir_timeout=dir_timeout,
+        account_id=account_id,
         quota=quota,
         uid=uid,
         gid=gid,

@@ -23,7 +23,7 @@ from figfs.containers import Containers
 from figfs.documentfiles import FIRST as FIRST_DOCUMENT
 from figfs.dotfigshare import DIRECTORIES, DotFigshare
 from figfs.errors import FigfsError
-from figfs.figshare.records import Account
+from figfs.figshare.records import Account, Id
 from figfs.linking import Linking
 from figfs.lookahead import Lookahead
 from figfs.namespace import naming
@@ -36,8 +36,9 @@ from figfs.namespace.nodes import (
     Kind,
     LinkNode,
     Node,
-    is_read_only,
 )
+from figfs.namespace.permissions import check as _check_writable
+from figfs.namespace.permissions import is_fixed, withheld
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
@@ -47,6 +48,7 @@ from figfs.renaming import Renaming
 from figfs.resuming import Resumer
 from figfs.searches import Searches, check_outside
 from figfs.settling import Settler
+from figfs.terminal import visible
 from figfs.writing import tempnames
 from figfs.xattrs import ExtendedAttributes
 
@@ -69,6 +71,7 @@ class FileSystem:
     Args:
         dir_timeout: seconds for which a listing, and so what the kernel keeps of it, is fresh.
         uid, gid: owner of everything.
+        account_id: whose files are never withheld; None: there is no account.
         umask: taken from 0666 and 0777 where no program has set a mode.
         now_ns: wall clock.
     """
@@ -90,6 +93,7 @@ class FileSystem:
         dot_figshare: DotFigshare,
         public: PublicItems,
         dir_timeout: float,
+        account_id: Id | None,
         quota: Quota,
         uid: int,
         gid: int,
@@ -111,6 +115,7 @@ class FileSystem:
         self._documents = dot_figshare.files
         self._public = public
         self._dir_timeout = dir_timeout
+        self._account_id = account_id
         self._quota = quota
         self._uid = uid
         self._gid = gid
@@ -125,7 +130,7 @@ class FileSystem:
         """From memory, always."""
         if isinstance(node, LinkNode):
             mode = stat.S_IFLNK | 0o777
-        elif is_read_only(node):
+        elif is_fixed(node):
             mode = node.file_type | (0o555 if isinstance(node, Container) else 0o444) & ~self._umask
         elif node.mode is not None:
             mode = node.file_type | node.mode
@@ -397,6 +402,8 @@ class FileSystem:
             raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
         if node.stored is not None and node.local_size is None and not node.stored.file.size_known:
             raise OSError(errno.EIO, "the server does not say how large it is")
+        if not flags & os.O_TRUNC and (reason := withheld(node, self._account_id)):
+            raise OSError(errno.EACCES, f"{node.name!r} is another's, and {visible(reason, 200)}")
         return self.files.open(node, flags, pid), self.files.keeps_cache(node)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:
@@ -466,6 +473,7 @@ class FileSystem:
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
+        _check_writable(node)
         if node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         if node.kind is Kind.QUERY:
@@ -494,6 +502,7 @@ class FileSystem:
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EPERM, "a name of figfs's own")
         node = self._child(parent_old, raw_old)
+        _check_writable(node)
         if isinstance(node, Container) and node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         if node.key.kind is Kind.QUERY:
@@ -538,12 +547,6 @@ class FileSystem:
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
         return self._settler.owed() + self._resumer.owed()
-
-
-def _check_writable(node: Node) -> None:
-    """``OSError(EROFS)`` for what is public: nothing is changed there."""
-    if is_read_only(node):
-        raise OSError(errno.EROFS, "public items are read-only")
 
 
 def _may_be_dropped(node: Node) -> bool:

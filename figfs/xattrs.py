@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from figfs.figshare.records import Id
 from figfs.namespace import standing
 from figfs.namespace.nodes import Container, FileNode, LinkNode, Node
+from figfs.namespace.permissions import withheld
 from figfs.namespace.tree import Tree
 from figfs.settling import Settler
 from figfs.storedfiles import StoredFiles
@@ -58,6 +60,7 @@ class ExtendedAttributes:
     """Of one mount.
 
     Args:
+        account_id: whose files are never withheld; None: there is no account.
         progress: row number to what is on its way.
         parked: the uploads that wait for a person.
     """
@@ -66,12 +69,14 @@ class ExtendedAttributes:
         self,
         *,
         tree: Tree,
+        account_id: Id | None,
         settler: Settler,
         stored_files: StoredFiles,
         progress: Callable[[], Mapping[int, Progress]],
         parked: Callable[[], Iterable[Upload]],
     ) -> None:
         self._tree = tree
+        self._account_id = account_id
         self._settler = settler
         self._stored_files = stored_files
         self._progress = progress
@@ -180,16 +185,22 @@ class ExtendedAttributes:
     # -- where it is on its way ------------------------------------------------------------
 
     def _state(self, node: Node) -> str | None:
-        """``clean``, ``pending``, ``uploading 43%``, ``failed: <reason>``; of a directory: all below it."""
+        """``clean``, ``pending``, ``uploading 43%``, ``failed: <reason>``; of a directory: all below it, or
+        why Figshare does not hand it out.
+        """
         if isinstance(node, FileNode):
-            return self._state_of_file(node)
+            state = self._state_of_file(node)
+            return (self._withheld(node) or state) if state == "clean" else state
         if isinstance(node, Container):
             pending = any(
                 _is_below(file.node, node) and self._state_of_file(file.node) != "clean"
                 for file in self._settler.files()
             )
-            return "pending" if pending else "clean"
+            return "pending" if pending else self._withheld(node) or "clean"
         return None
+
+    def _withheld(self, node: FileNode | Container) -> str:
+        return visible(withheld(node, self._account_id), LONGEST)
 
     def _state_of_file(self, node: FileNode) -> str:
         file = self._settler.known(node)

@@ -35,6 +35,14 @@ def status_of(record: Item) -> str:
     return f"{shown}, {EDITED}" if is_edited(record) else shown
 
 
+def withheld(record: Item | None) -> str:
+    """Why only its owner has an article's files: ``embargoed until 2030-01-31: <reason>``; else ""."""
+    if not isinstance(record, ArticleDetails) or not (record.is_embargoed or record.is_confidential):
+        return ""
+    reason = record.embargo_reason if record.is_embargoed else record.confidential_reason
+    return f"{_restriction(record)}: {reason}" if reason else _restriction(record)
+
+
 def is_edited(record: ArticleDetails) -> bool:
     """Whether what its owner sees is not what the public sees: the draft of the next version."""
     return record.is_public and record.status == DRAFT

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import validation
+from figfs.sandbox import sharing, validation
 from figfs.sandbox.errors import not_found
 from figfs.sandbox.http import json_object, json_response, private
 from figfs.sandbox.paging import parse_page
@@ -20,11 +20,7 @@ _BODY = {"text": validation.text(3)}
 
 
 def _project(sandbox: Sandbox, request: Request) -> int:
-    number: int = request.path_params["project_id"]
-    if not sandbox.store.value(
-        "SELECT 1 FROM projects WHERE id = ? AND owner = ?", number, sandbox.account.id
-    ):
-        raise not_found("project", number)
+    number: int = sharing.visible(sandbox, request.path_params["project_id"])["id"]
     return number
 
 
@@ -94,17 +90,16 @@ async def delete_note(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def list_collaborators(sandbox: Sandbox, request: Request) -> Response:
-    """The owner, who is all there is: the sandbox has one account."""
-    _project(sandbox, request)
-    account = sandbox.account
+    row = sharing.visible(sandbox, request.path_params["project_id"])
     return json_response(
         [
             {
                 "status": "accepted",
-                "role_name": "Owner",
+                "role_name": role,
                 "user_id": account.user_id,
                 "name": account.full_name,
             }
+            for role, account in sharing.people(sandbox, row)
         ]
     )
 

@@ -7,9 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, files, items, render, search, validation
+from figfs.sandbox import articles, files, items, render, search, sharing, validation
 from figfs.sandbox.api_articles import filters, location_of
-from figfs.sandbox.errors import forbidden, invalid, not_found
+from figfs.sandbox.errors import forbidden, invalid
 from figfs.sandbox.http import json_object, json_response, private
 from figfs.sandbox.paging import parse_order, parse_page
 from figfs.sandbox.state import Sandbox
@@ -20,26 +20,25 @@ _ROLES = {"owner", "collaborator", "viewer"}
 
 
 def _own(sandbox: Sandbox, request: Request) -> Row:
-    number = request.path_params["project_id"]
-    row = sandbox.store.row("SELECT * FROM projects WHERE id = ? AND owner = ?", number, sandbox.account.id)
-    if row is None:
-        raise not_found("project", number)
+    """For what only its owner may do: 403 where it is shared."""
+    row = _visible(sandbox, request)
+    sharing.require(sandbox, row, sharing.OWNER)
     return row
+
+
+def _visible(sandbox: Sandbox, request: Request) -> Row:
+    return sharing.visible(sandbox, request.path_params["project_id"])
 
 
 def _article_of(sandbox: Sandbox, request: Request) -> Row:
-    project = _own(sandbox, request)
-    row = articles.own(sandbox, request.path_params["article_id"])
-    if row["project_id"] != project["id"]:
-        raise not_found("article", row["id"])
-    return row
+    return sharing.article_in(sandbox, _visible(sandbox, request), request.path_params["article_id"])
 
 
 async def list_projects(sandbox: Sandbox, request: Request) -> Response:
     given = request.query_params
     page = parse_page(given, sandbox.settings)
     order = parse_order(given, _ORDERS, "published_date")
-    where = "owner = ?"
+    where = sharing.VISIBLE
     if "storage" in given:
         if given["storage"] not in ("individual", "group"):
             raise invalid("storage", "individual or group")
@@ -48,8 +47,8 @@ async def list_projects(sandbox: Sandbox, request: Request) -> Response:
         roles = set(given["roles"].split(","))
         if not roles <= _ROLES:
             raise invalid("roles", "owner, collaborator, viewer")
-        if "owner" not in roles:
-            where += " AND 0"
+        role = "coalesce(json_extract(metadata, '$.shared_as'), 'Owner')"
+        where += f" AND lower({role}) IN ({', '.join(repr(name) for name in sorted(roles))})"
     rows = sandbox.store.rows(f"SELECT * FROM projects WHERE {where}" + order + page.sql, sandbox.account.id)
     return json_response([render.project(sandbox, row) for row in rows])
 
@@ -60,7 +59,7 @@ async def search_projects(sandbox: Sandbox, request: Request) -> Response:
     order = parse_order(body, _ORDERS, "published_date")
     conditions, values = filters(body)
     search.catch_up(sandbox)
-    tests = " AND ".join(["owner = ?", *conditions])
+    tests = " AND ".join([sharing.VISIBLE, *conditions])
     rows = sandbox.store.rows(
         f"SELECT * FROM projects_index WHERE {tests}" + order + page.sql, sandbox.account.id, *values
     )
@@ -98,7 +97,7 @@ def insert_project(sandbox: Sandbox, fields: dict[str, Any]) -> int:
 
 
 async def get_project(sandbox: Sandbox, request: Request) -> Response:
-    return json_response(render.project_details(sandbox, _own(sandbox, request)))
+    return json_response(render.project_details(sandbox, _visible(sandbox, request)))
 
 
 async def update_project(sandbox: Sandbox, request: Request) -> Response:
@@ -138,7 +137,7 @@ async def delete_project(sandbox: Sandbox, request: Request) -> Response:
 
 async def list_articles(sandbox: Sandbox, request: Request) -> Response:
     """Paged like other listings, though the API description does not say so (api.md §1)."""
-    row = _own(sandbox, request)
+    row = _visible(sandbox, request)
     page = parse_page(request.query_params, sandbox.settings)
     rows = sandbox.store.rows(
         "SELECT * FROM articles WHERE project_id = ? ORDER BY created DESC, id DESC" + page.sql, row["id"]
@@ -147,7 +146,8 @@ async def list_articles(sandbox: Sandbox, request: Request) -> Response:
 
 
 async def create_article(sandbox: Sandbox, request: Request) -> Response:
-    row = _own(sandbox, request)
+    row = _visible(sandbox, request)
+    sharing.require(sandbox, row, sharing.OWNER, sharing.COLLABORATOR)
     body = await json_object(request)
     fields = validation.clean(body, validation.PROJECT_ARTICLE_FIELDS, required=("title",))
     location = location_of(sandbox, articles.create(sandbox, fields, project_id=row["id"]))
@@ -161,7 +161,7 @@ async def get_article(sandbox: Sandbox, request: Request) -> Response:
 
 async def delete_article(sandbox: Sandbox, request: Request) -> Response:
     """Deletes the article itself (api.md §4)."""
-    articles.delete(sandbox, _article_of(sandbox, request))
+    sharing.delete_article(sandbox, _article_of(sandbox, request))
     return Response(status_code=204)
 
 

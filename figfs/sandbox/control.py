@@ -12,6 +12,7 @@
 | `DELETE oauth/{kind}` | revokes all its tokens of that kind: `access`, `refresh` |
 | `POST withdraw` | `{"article": id}`: it is not public any more |
 | `POST embargo` | `{"article": id, "until": date or ""}`: its files are not |
+| `POST share` | `{"project": id, "role": …}`: a colleague's, and this the role in it; `Owner`: its own |
 | `PUT token` | `{"token": "…"}`: the personal token is another from now on |
 """
 
@@ -26,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import seed, tokens, validation, withdrawing
+from figfs.sandbox import seed, sharing, tokens, validation, withdrawing
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
@@ -160,6 +161,16 @@ async def post_embargo(sandbox: Sandbox, request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def post_share(sandbox: Sandbox, request: Request) -> Response:
+    roles = (sharing.OWNER, sharing.COLLABORATOR, sharing.VIEWER)
+    fields = {"project": validation.number, "role": validation.text(1)}
+    body = validation.clean(await json_object(request), fields, required=("project", "role"))
+    if body["role"] not in roles:
+        raise bad_request("role: " + ", ".join(roles))
+    sharing.share(sandbox, body["project"], body["role"])
+    return Response(status_code=204)
+
+
 def _local(name: str, method: str, handler: Callable[[Sandbox, Request], Awaitable[Response]]) -> Route:
     async def checked(request: Request) -> Response:
         # A web page that makes a name of its own point to this machine sends that name (DNS rebinding).
@@ -184,4 +195,5 @@ routes = [
     _local("token", "PUT", put_token),
     _local("withdraw", "POST", post_withdraw),
     _local("embargo", "POST", post_embargo),
+    _local("share", "POST", post_share),
 ]

@@ -10,7 +10,7 @@ import mimetypes
 from typing import Any
 from urllib.parse import quote
 
-from figfs.sandbox import files, reference
+from figfs.sandbox import files, reference, sharing
 from figfs.sandbox.clock import without_zone
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
@@ -144,21 +144,23 @@ def project(sandbox: Sandbox, row: Row) -> dict[str, Any]:
         "created_date": row["created"],
         "modified_date": row["modified"],
         "published_date": row["published"],
-        "role": "Owner",
+        "role": json.loads(row["metadata"]).get("shared_as", "Owner"),
         "storage": "individual" if row["group_id"] is None else "group",
     }
 
 
 def project_details(sandbox: Sandbox, row: Row) -> dict[str, Any]:
     metadata = json.loads(row["metadata"])
-    account = sandbox.account
     hidden, shown = files.used_quota(sandbox, row["id"])
     group = row["group_id"] is not None
     return project(sandbox, row) | {
         "description": row["description"],
         "funding": metadata.get("funding", ""),
         "funding_list": metadata.get("funding_list", []),
-        "collaborators": [{"role_name": "Owner", "user_id": account.user_id, "name": account.full_name}],
+        "collaborators": [
+            {"role_name": role, "user_id": account.user_id, "name": account.full_name}
+            for role, account in sharing.people(sandbox, row)
+        ],
         "custom_fields": [],
         "figshare_url": f"{sandbox.base_url}/projects/_/{row['id']}",
         "quota": sandbox.settings.group_quota if group else sandbox.settings.quota,

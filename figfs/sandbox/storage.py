@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from figfs.sandbox import render, tokens
+from figfs.sandbox import render, sharing, tokens
 from figfs.sandbox.blobs import CHUNK
 from figfs.sandbox.errors import not_found, unauthorized
 from figfs.sandbox.http import as_account, given_token, public
@@ -66,8 +66,9 @@ def _is_served(file: Row) -> bool:
 
 
 def _is_own(sandbox: Sandbox, file: Row, token: str | None) -> bool:
-    owner = sandbox.store.value("SELECT owner FROM articles WHERE id = ?", file["article_id"])
-    return token is not None and owner == sandbox.account.id  # it was looked at
+    article = sandbox.store.row("SELECT * FROM articles WHERE id = ?", file["article_id"])
+    # The token was looked at.
+    return token is not None and article is not None and sharing.may_read(sandbox, article)
 
 
 def presign(sandbox: Sandbox, file: Row) -> str:

@@ -37,6 +37,9 @@ def embargo_files(sandbox: Sandbox, article_id: int, until: str) -> None:
                 article_id,
                 version["version"],
             )
+        metadata = json.loads(sandbox.store.value("SELECT metadata FROM articles WHERE id = ?", article_id))
+        embargoed = json.dumps(metadata | {"file_embargo": until})
+        sandbox.store.update("articles", article_id, {"metadata": embargoed})
         sandbox.store.run("UPDATE files SET public = 0 WHERE article_id = ?", article_id)
 
 
