@@ -37,8 +37,7 @@ from figfs.namespace.nodes import (
     LinkNode,
     Node,
 )
-from figfs.namespace.permissions import check as _check_writable
-from figfs.namespace.permissions import is_fixed, withheld
+from figfs.namespace.permissions import check, is_fixed, withheld
 from figfs.namespace.tree import Tree
 from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
@@ -121,6 +120,7 @@ class FileSystem:
         self._gid = gid
         self._umask = umask
         self._now_ns = now_ns
+        self._told: set[str] = set()
         self._directories: dict[int, list[DirectoryEntry]] = {}
         self._next_directory = 1
 
@@ -194,11 +194,11 @@ class FileSystem:
     def setxattr(self, inode: int, name: str, value: bytes) -> None:
         if self._dot.owns(self._tree.node(inode)):
             raise OSError(errno.EOPNOTSUPP, "no attributes can be set on documents")
-        _check_writable(self._tree.node(inode))
+        self._check_writable(self._tree.node(inode))
         self.xattrs.set(self._tree.node(inode), name, value)
 
     def removexattr(self, inode: int, name: str) -> None:
-        _check_writable(self._tree.node(inode))
+        self._check_writable(self._tree.node(inode))
         self.xattrs.remove(self._tree.node(inode), name)
 
     def node(self, inode: int) -> Node:
@@ -209,7 +209,7 @@ class FileSystem:
         if change.size is not None:
             await self.confirm(inode)
         node = self._tree.node(inode)
-        _check_writable(node)
+        self._check_writable(node)
         if change.uid not in (None, self._uid) or change.gid not in (None, self._gid):
             raise OSError(errno.EPERM, "all files belong to the owner of the mount")
         if self._dot.owns(node):
@@ -337,7 +337,7 @@ class FileSystem:
     def create(self, parent: int, raw_name: bytes, mode: int, pid: int) -> tuple[Node, int]:
         """A new file and a handle of it; local and instant."""
         container = self._tree.container(parent)
-        _check_writable(container)
+        self._check_writable(container)
         name = naming.check_name(raw_name)
         if container.kind in DIRECTORIES:
             return self._dot.create(container, name, mode, pid)
@@ -355,6 +355,20 @@ class FileSystem:
         if mode & 0o777 != 0o666 & ~self._umask:
             node.mode = mode & 0o7777
         return node, handle
+
+    def _check_writable(self, node: Node) -> None:
+        """``OSError`` for what is known to be refused."""
+        try:
+            check(node)
+        except PermissionError as exc:
+            self._tell_once(str(exc.strerror))
+            raise
+
+    def _tell_once(self, refusal: str) -> None:
+        """One line in the log for a project or an article, however many files a program tries."""
+        if refusal not in self._told:
+            self._told.add(refusal)
+            log.warning("%s", refusal)
 
     def is_document(self, inode: int) -> bool:
         return isinstance(self._tree.node(inode), DocumentNode)
@@ -397,13 +411,16 @@ class FileSystem:
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "not a file")
         if flags & (os.O_ACCMODE | os.O_TRUNC):
-            _check_writable(node)
+            self._check_writable(node)
         if node.vanished or (node.parent is None and self._settler.known(node) is None):
             raise OSError(errno.ESTALE, "not there any more")  # the kernel looks the name up again then
         if node.stored is not None and node.local_size is None and not node.stored.file.size_known:
             raise OSError(errno.EIO, "the server does not say how large it is")
         if not flags & os.O_TRUNC and (reason := withheld(node, self._account_id)):
-            raise OSError(errno.EACCES, f"{node.name!r} is another's, and {visible(reason, 200)}")
+            article = node.parent.lister.name if node.parent is not None else node.name
+            refusal = f"the files in {visible(article, 200)!r} are another's, and {visible(reason, 200)}"
+            self._tell_once(refusal)
+            raise OSError(errno.EACCES, refusal)
         return self.files.open(node, flags, pid), self.files.keeps_cache(node)
 
     async def unlink(self, parent: int, raw_name: bytes) -> None:
@@ -415,7 +432,7 @@ class FileSystem:
         if container.kind in DIRECTORIES:
             await self._dot.unlink(container, naming.check_name(raw_name))
             return
-        _check_writable(self._tree.container(parent))
+        self._check_writable(self._tree.container(parent))
         node = self._child(parent, raw_name)
         if isinstance(node, Container):
             raise OSError(errno.EISDIR, "a directory: rmdir removes it")
@@ -430,7 +447,7 @@ class FileSystem:
     async def symlink(self, parent: int, raw_name: bytes, raw_target: bytes) -> LinkNode:
         """A member of a collection, or a linked file in an article."""
         container = self._tree.container(parent)
-        _check_writable(container)
+        self._check_writable(container)
         await self.confirm(parent)
         name = naming.check_name(raw_name)
         check_outside(container)
@@ -451,7 +468,7 @@ class FileSystem:
         """A new article, project or collection on Figshare, or a folder here."""
         await self.confirm(parent)
         container = self._tree.container(parent)
-        _check_writable(container)
+        self._check_writable(container)
         name = naming.check_name(raw_name)
         if container.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "no directories here")
@@ -469,11 +486,11 @@ class FileSystem:
 
     async def rmdir(self, parent: int, raw_name: bytes) -> None:
         """Remove an empty folder, a draft article, an empty project or collection."""
-        _check_writable(self._tree.container(parent))
+        self._check_writable(self._tree.container(parent))
         node = self._child(parent, raw_name)
         if not isinstance(node, Container):
             raise OSError(errno.ENOTDIR, "not a directory")
-        _check_writable(node)
+        self._check_writable(node)
         if node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         if node.kind is Kind.QUERY:
@@ -492,8 +509,8 @@ class FileSystem:
         await self.confirm(parent_old)
         await self.confirm(parent_new)
         source, container = self._tree.container(parent_old), self._tree.container(parent_new)
-        _check_writable(source)
-        _check_writable(container)
+        self._check_writable(source)
+        self._check_writable(container)
         name = naming.check_name(raw_new)
         if DIRECTORIES & {source.kind, container.kind}:
             old = naming.check_name(raw_old)
@@ -502,7 +519,7 @@ class FileSystem:
         if self._is_dot_figshare(container, name):
             raise OSError(errno.EPERM, "a name of figfs's own")
         node = self._child(parent_old, raw_old)
-        _check_writable(node)
+        self._check_writable(node)
         if isinstance(node, Container) and node.kind in DIRECTORIES:
             raise OSError(errno.EPERM, "a part of every mount")
         if node.key.kind is Kind.QUERY:

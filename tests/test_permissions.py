@@ -150,7 +150,7 @@ async def test_anothers_files_under_an_embargo(sandbox: Sandbox, w: World, role:
     """semantics: EACCES at ``open``, the reason in ``user.figshare.state``; no byte is asked for."""
     _embargo_in_project(sandbox, role)
     node = await w.node(f"{EMBARGOED}/README.txt")
-    with pytest.raises(OSError, match="another's, and embargoed until 2027-01-01") as refused:
+    with pytest.raises(OSError, match="are another's, and embargoed until 2027-01-01") as refused:
         await w.open(f"{EMBARGOED}/README.txt")
     assert refused.value.errno == errno.EACCES
     article = await w.node(EMBARGOED)

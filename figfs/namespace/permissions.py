@@ -9,6 +9,7 @@ from errno import EACCES, EROFS
 from figfs.figshare.records import ArticleDetails, Id, Project
 from figfs.namespace import standing
 from figfs.namespace.nodes import ARTICLE_KINDS, Container, FileNode, Kind, Node, is_read_only
+from figfs.terminal import visible
 
 VIEWER = "viewer"  #: ``Project.role``, whatever its case
 
@@ -40,7 +41,9 @@ def check(node: Node) -> None:
         raise OSError(EROFS, "public items are read-only")
     project = viewed_project(node)
     if project is not None:
-        raise OSError(EACCES, f"the project {project.name!r} is shared with this account as a viewer only")
+        raise OSError(
+            EACCES, f"the project {visible(project.name, 200)!r} is shared with this account as a viewer only"
+        )
 
 
 def withheld(node: FileNode | Container, account_id: Id | None) -> str:
