@@ -6,9 +6,11 @@ that Figshare shows tells what became of it, and it is not sent again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from errno import EBUSY, EINVAL, EROFS, ESTALE
+from typing import TypeVar
 
 import trio
 
@@ -28,6 +30,8 @@ from figfs.storedfiles import StoredFiles
 from figfs.writing import tempnames
 
 #: Seconds between looks at what came of a request whose answer was lost.
+T = TypeVar("T")
+
 LOOKS_AFTER_LOSS = (1.0, 2.0, 4.0, 8.0)
 PUBLIC_TIMEOUT = 60.0  #: seconds in which the public version should be there (quirks L11)
 PUBLIC_PAUSE = 2.0  #: seconds between looks for it
@@ -156,7 +160,7 @@ class Publishing:
         while trio.current_time() < deadline:
             seen = await self._quietly(cards.get_public(self._public, kind, node.key.id))
             if seen is not None and (seen.version or 0) > number:
-                return Outcome(seen, seen=True)
+                return await self._seen(node, seen)
             own = await self._quietly(self.card(node))
             if (
                 seen is not None
@@ -164,12 +168,18 @@ class Publishing:
                 and _is_newer(own, before)
                 and own.version == seen.version
             ):
-                return Outcome(seen, seen=True)
+                return await self._seen(node, seen)
             if own is not None and own.curation_status and own.curation_status != before.curation_status:
                 return await self._unseen(node, before)  # a reviewer has it
             await tell("")
             await trio.sleep(PUBLIC_PAUSE)
         return await self._unseen(node, before)
+
+    async def _seen(self, node: Container, card: Card) -> Outcome:
+        """Its files are public from now on: that is listed at once, for the kernel does not ask again."""
+        with contextlib.suppress(OSError):  # it may have been removed meanwhile
+            await self._quietly(self._listings.ensure_listed(node))
+        return Outcome(card, seen=True)
 
     async def _unseen(self, node: Container, before: Card) -> Outcome:
         card = await self.card(node)
@@ -184,7 +194,7 @@ class Publishing:
         return False
 
     @staticmethod
-    async def _quietly(look: Awaitable[Card]) -> Card | None:
+    async def _quietly(look: Awaitable[T]) -> T | None:
         """What ``look`` finds; None if it fails, or takes too long."""
         with trio.move_on_after(LOOK_TIMEOUT):
             try:

@@ -64,6 +64,7 @@ def test_publish(make_mount: MakeMount) -> None:
     said = figfs(mount, "publish", "--yes", path)
     assert f"Published: version 1\nDOI: 10.6084/m9.figshare.{number}.v1\nURL: http://127.0.0.1" in said
     assert public(mount)["version"] == 1
+    assert os.getxattr(path / "cores.csv", "user.figshare.status") == b"public"
     said = figfs(mount, "publish", "--yes", path, code=1)
     assert "nothing has changed since version 1" in said
     (path / "more.csv").write_text("n\n")
