@@ -334,7 +334,7 @@ def _mounted(operations: Operations, settings: Settings) -> Iterator[None]:
     fuse_options |= {f"fsname={settings.fsname}", "subtype=figfs", *settings.fuse_options}
     if settings.allow_other:
         fuse_options.add("allow_other")
-    if settings.read_only:
+    if settings.read_only and not settings.public:  # queries are made in search/, by mkdir; all else refuses
         fuse_options.add("ro")
     try:
         pyfuse3.init(operations, os.fspath(settings.mountpoint), fuse_options)

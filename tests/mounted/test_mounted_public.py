@@ -30,7 +30,7 @@ def test_a_public_article_by_its_doi_without_a_token(
     mount = Public(sandbox, tmp_path / "mount", ["--public"])
     try:
         mount.start()
-        assert names(mount.path) == {"public"}
+        assert names(mount.path) == {"public", "search"}
         path = mount / "public"
         assert names(path) == {"articles", "projects", "collections", "doi"}
         assert names(path / "articles") == set()
@@ -43,9 +43,16 @@ def test_a_public_article_by_its_doi_without_a_token(
             lambda: (path / DOI / "README.txt").write_bytes(b"x"),
             lambda: (path / DOI / "README.txt").unlink(),
             lambda: os.chmod(path / DOI / "README.txt", 0o600),
-            lambda: (mount.path / "new").mkdir(),
+            lambda: (mount.path / "search/new").write_bytes(b"x"),
         ):
             assert errno_of(act) == errno.EROFS
+        assert errno_of((mount.path / "new").mkdir) == errno.EPERM
+        query = mount.path / "search/:title: frog"
+        query.mkdir()
+        [link] = query.iterdir()
+        assert os.readlink(link) == f"../../public/articles/{FROGS}"
+        assert names(link) == {"README.txt", "annotations.csv", "calls_2019.zip"}
+        query.rmdir()
         assert errno_of(lambda: os.listdir(mount.path / "articles")) == errno.ENOENT
         assert errno_of(lambda: os.listdir(path / "doi/10.5281/zenodo.1")) == errno.ENOENT
         assert "has the DOI 10.5281/zenodo.1" in mount.log()
