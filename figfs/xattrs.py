@@ -154,7 +154,10 @@ class ExtendedAttributes:
         return None
 
     def _figshare(self, node: Node) -> dict[str, str]:
-        """What Figshare has of ``node``: nothing of a file whose bytes are other ones here."""
+        """What Figshare has of ``node``: nothing of a file whose bytes are other ones here.
+
+        What does not look as ``LISTED`` says (a "javascript:" URL) is not told.
+        """
         if isinstance(node, FileNode):
             found = self._of_file(node)
         elif isinstance(node, Container) and node.record is not None:
@@ -162,7 +165,11 @@ class ExtendedAttributes:
         else:
             return {}
         texts = {name: visible(text, LONGEST) for name, text in found.items() if text}
-        return {name: texts[name] for name in LISTED if name in texts}
+        return {
+            name: texts[name]
+            for name, pattern in LISTED.items()
+            if name in texts and pattern.fullmatch(texts[name]) is not None
+        }
 
     def _of_file(self, node: FileNode) -> dict[str, str]:
         if node.stored is None or node.local_size is not None:

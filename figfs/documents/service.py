@@ -27,6 +27,7 @@ from figfs.figshare import files, links, metadata, notes, oai, projects, stats
 from figfs.figshare.client import Client
 from figfs.figshare.links import PrivateLink
 from figfs.figshare.records import ArticleDetails, File, Id
+from figfs.namespace import naming
 from figfs.namespace.sources import FILES_IN_DETAILS, LINK_SCHEMES, is_finished
 from figfs.terminal import visible
 
@@ -102,7 +103,7 @@ class FigshareDocuments:
         if directory == VERSIONS and item.kind == "article":
             numbers = await metadata.list_versions(self._client, item.id)
             return [
-                Entry(f"{number}", "link", target=f"public/articles/{item.id}.v{number}")
+                Entry(f"{number}", "link", target=f"public/articles/{naming.name_from_id(item.id)}.v{number}")
                 for number in numbers
             ]
         if directory == NOTES and self._has_notes(item):

@@ -344,8 +344,9 @@ def _number(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
-        return int(value) if math.isfinite(value) else None
-    return value if isinstance(value, int) else None
+        value = int(value) if math.isfinite(value) else None
+    # More than 64 bits are no size or count, and overflow what is calculated with them.
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else None
 
 
 def _time(value: object) -> float | None:

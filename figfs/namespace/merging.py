@@ -215,7 +215,8 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
         if isinstance(node, LinkNode):
             node.target = link_target(record)
     elif node.key.kind is Kind.REFERENCE and isinstance(node, LinkNode):
-        node.target = f"../../articles/{record.id}"  # what is public is read there, one's own as well
+        # What is public is read there, one's own as well.
+        node.target = f"../../articles/{naming.name_from_id(record.id)}"
     elif isinstance(node, LinkNode):
         node.target = place_of_article(tree, record.id, otherwise=entry.place)
 
@@ -237,5 +238,5 @@ def place_of_article(tree: Tree, article_id: Id, *, otherwise: str = "") -> str:
     """
     node = tree.by_key(Key(Kind.ARTICLE, article_id))
     if node is None or node.parent is None:
-        return otherwise or f"../../public/articles/{article_id}"
+        return otherwise or f"../../public/articles/{naming.name_from_id(article_id)}"
     return "../.." + node.path()

@@ -115,6 +115,11 @@ def name_from_filename(name: str) -> str:
     return UNTITLED if legal in ("", ".", "..") else legal
 
 
+def name_from_id(item_id: Id) -> str:
+    """The id as one step of a path: as it is, unless it would lead elsewhere ("a/../b")."""
+    return str(item_id) if isinstance(item_id, int) else name_from_filename(item_id)
+
+
 def assign_names(
     items: Iterable[tuple[Id, str]], *, extension: bool, taken: Collection[str] = ()
 ) -> dict[Id, str]:

@@ -112,9 +112,10 @@ async def found_articles(client: Client, query: Container, limit: int, *, own: b
     found: dict[Id, Entry] = {}
     if own:
         for article in await searching.own(client, text, limit):
-            place = f"../../articles/{article.id}"
+            name = naming.name_from_id(article.id)
+            place = f"../../articles/{name}"
             if article.project_id is not None:
-                place = f"../../projects/{article.project_id}/{article.id}"
+                place = f"../../projects/{naming.name_from_id(article.project_id)}/{name}"
             found[article.id] = dataclasses.replace(_result(query, article), place=place)
     if len(found) < limit:
         for article in await searching.public(client, text, limit):
