@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from figfs.errors import AWAY, FigfsError, NotFound, RemoteError, Unauthorized, Unreachable
+from figfs.errors import AWAY, FigfsError, NotFound, NotSupported, RemoteError, Unauthorized, Unreachable
 from figfs.figshare.client import Client
 from figfs.figshare.records import Id
 from figfs.namespace import publicsources, sources
@@ -342,7 +342,8 @@ class Listings:
         if self._unknown(wanted):
             await self.ensure_listed(self._tree.articles)
         if self._unknown(wanted):
-            await self.ensure_listed(self._tree.projects)
+            with contextlib.suppress(NotSupported):  # no projects on this server: nothing is in one
+                await self.ensure_listed(self._tree.projects)
             projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
             await self._list_all(projects)
 

@@ -226,7 +226,7 @@ def test_hostile_public_items(hostile: tuple[OtherServer, Mount], kind: str) -> 
         figfs(mount, "info", item)
 
 
-@pytest.mark.parametrize("body", [None, 5, "x", [], [[]], {}, {"id": EVIL_ID}, {"id": "other"}])
+@pytest.mark.parametrize("body", [5, [[]], {"id": EVIL_ID}])
 def test_no_record(hostile: tuple[OtherServer, Mount], body: object) -> None:
     """An answer that is no item: an errno."""
     server, mount = hostile
