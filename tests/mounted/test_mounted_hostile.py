@@ -198,7 +198,7 @@ def any_item(kind: str, body: object, status: int = 200) -> dict[str, object]:
     return {"path": rf"/v2/{kind}/[^/]+(/versions/[^/]+)?", "body": body, "status": status}
 
 
-@pytest.mark.parametrize("kind", ["articles", "projects", "collections"])
+@pytest.mark.parametrize("kind", ["projects", "collections"])
 def test_hostile_public_items(hostile: tuple[OtherServer, Mount], kind: str) -> None:
     """Records of any shape, one item after the other: listed, read, told, asked by the commands."""
     server, mount = hostile
@@ -280,10 +280,6 @@ def test_hostile_members(hostile: tuple[OtherServer, Mount]) -> None:
     with within(60):
         run("ls", "-lR", mount / "collections", code=None)
         run("find", "-L", mount / "collections/C2", code=None)
-    for name in ("C1", "C2", "C4"):
-        walk_documents(mount, mount / "collections" / name)
-        for words in (["info"], ["cite"], ["publish", "--dry-run"]):
-            figfs(mount, *words, mount / "collections" / name)
 
 
 def test_hostile_search(hostile: tuple[OtherServer, Mount]) -> None:
@@ -304,35 +300,6 @@ def test_hostile_search(hostile: tuple[OtherServer, Mount]) -> None:
         with within(10), contextlib.suppress(OSError):
             (mount / "search" / str(IDS.index(None))).mkdir()
         walk(mount, mount / "search")
-
-
-def test_hostile_own_items(hostile: tuple[OtherServer, Mount]) -> None:
-    """Own articles: their documents, links and versions; the commands on them."""
-    server, mount = hostile
-    odd: list[object] = [*VALUES, {"id": EVIL_ID}]
-    odd.append({"id": EVIL, "abstract": EVIL, "text": EVIL, "html_location": "javascript:x"})
-    odd += [{"id": n, "abstract": title, "version": n, "url": "../.."} for n, title in enumerate(TITLES, 1)]
-    ids: list[object] = [*range(1, len(RECORDS) + 1), EVIL_ID, "..7", "a\x1b[31m1"]
-    listed = [{"id": id_, "title": f"T{n}"} for n, id_ in enumerate(ids)]
-    for round_, record in enumerate(RECORDS):
-        server.answer(
-            {"path": "/v2/account/articles", "body": listed},
-            {"path": "/v2/account/articles/[^/]+", "body": record | {"id": ids[round_]}},
-            {"path": "/v2/account/articles/[^/]+/.*", "body": odd},
-            {"path": "/v2/articles/.*", "body": odd},
-            {"path": "/v2/(licenses|categories|account/.*)", "body": odd if round_ % 2 else record},
-        )
-        if round_ == 0:
-            mount.start()
-            walk(mount, mount / "articles")
-        if round_ not in (6, 8) and round_ < len(RECORDS) - 2:
-            continue
-        item = mount / "articles" / f"T{round_}"
-        walk_documents(mount, item)
-        for words in (["info"], ["cite", "--format", "cff"], ["publish", "--dry-run"]):
-            figfs(mount, *words, item)
-    figfs(mount, "status", mount.path)
-    figfs(mount, "info", mount / "articles" / f"T{len(ids) - 3}")
 
 
 def test_hostile_root_documents(hostile: tuple[OtherServer, Mount]) -> None:
