@@ -17,6 +17,7 @@ from figfs.namespace.naming import (
     id_from_name,
     join_folder_path,
     name_from_filename,
+    name_from_id,
     name_from_title,
     split_folder_path,
     title_from_name,
@@ -386,3 +387,18 @@ class TestCheck:
     def test_fine(self, raw: bytes) -> None:
         """What Linux takes is taken."""
         assert check_name(raw) == raw.decode()
+
+
+@given(st.integers(1, 10**18) | st.text(max_size=80))
+def test_an_id_is_one_step_of_a_path(item_id: int | str) -> None:
+    """Whatever a server sends: a link made of it leads nowhere else."""
+    name = name_from_id(item_id)
+    assert "/" not in name
+    assert name not in ("", ".", "..")
+    if isinstance(item_id, int):
+        assert name == str(item_id)
+
+
+def test_an_id_that_leads_elsewhere() -> None:
+    assert "/" not in name_from_id("x1/../../../../etc/passwd")
+    assert name_from_id("9f-1c") == "9f-1c"
