@@ -271,7 +271,7 @@ def test_background(make_mount: MakeMount) -> None:
     done = background(mount, token=mount.sandbox.token)
     assert done.returncode == 0, done.stderr
     assert is_mounted(mount.path)
-    assert names(mount.path) == {"articles", "projects", "collections", "public"}
+    assert names(mount.path) == {"articles", "projects", "collections", "public", "search"}
     (number,) = daemons_of(mount)
     path = target(mount)
     (path / "f").write_bytes(DATA)
