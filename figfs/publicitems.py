@@ -19,7 +19,7 @@ from figfs.errors import NotFound
 from figfs.figshare import public
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, Collection
-from figfs.namespace import identifiers, publicsources, standing
+from figfs.namespace import identifiers, standing
 from figfs.namespace.identifiers import Doi
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, Key, Kind, LinkNode, Node
@@ -90,7 +90,7 @@ class PublicItems:
             what = f"{node.kind.name.lower().replace('_', ' ')} {name}"
             reason = f"no {what}: it is not there, withdrawn, under an embargo, or was never published"
             raise self._not_there(parent, name, reason, level=logging.INFO) from None
-        if first and publicsources.hides_files(node) and isinstance(node.record, ArticleDetails):
+        if first and isinstance(node.record, ArticleDetails) and standing.hides_files(node.record):
             log.info("%s: its files are not public: %s", node.path(), standing.status_of(node.record))
         return node
 

@@ -17,7 +17,7 @@ import trio
 from figfs import checklist
 from figfs.checklist import Local, Point, Published
 from figfs.errors import FigfsError, Forbidden, NotFound, UnknownOutcome
-from figfs.figshare import cards, collections, files, projects
+from figfs.figshare import cards, collections, files, projects, public
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
 from figfs.figshare.records import File, Id
@@ -211,9 +211,9 @@ class Publishing:
         try:
             seen = await cards.get_public(self._public, KINDS[node.kind], node.key.id)
             if node.kind is Kind.COLLECTION:
-                inside = await collections.list_public_articles(self._public, node.key.id)
+                inside = await public.list_collection_articles(self._public, node.key.id)
                 return Published(seen, articles=inside)
-            held = await files.list_public(self._public, node.key.id)
+            held = await public.list_files(self._public, node.key.id)
             return Published(seen, held if held or not seen.is_embargoed else None)
         except NotFound:  # published a moment ago, or under an embargo
             return Published(card) if card.version else None

@@ -23,8 +23,9 @@ from figfs.documents.entries import Entry, Item
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
 from figfs.errors import Changed, FigfsError, Forbidden, NotFound
-from figfs.figshare import files, links, metadata, notes, oai, projects, stats
+from figfs.figshare import files, links, metadata, notes, oai, projects, public, stats
 from figfs.figshare.client import Client
+from figfs.figshare.items import KINDS
 from figfs.figshare.links import PrivateLink
 from figfs.figshare.records import ArticleDetails, File, Id
 from figfs.namespace import naming
@@ -237,7 +238,7 @@ class FigshareDocuments:
         found = self._files.get(item)
         if found is None:
             details = ArticleDetails.from_json(await self._known(item) | {"id": item.id})
-            listed = list(details.files)
+            listed: Sequence[File] = details.files
             if details.files_sent != len(listed) or len(listed) >= FILES_IN_DETAILS:
                 listed = await self._list_files(item)
             finished = [file for file in listed if _is_shown(file)]
@@ -245,9 +246,9 @@ class FigshareDocuments:
             self._files[item] = found
         return found
 
-    async def _list_files(self, item: Item) -> list[File]:
+    async def _list_files(self, item: Item) -> Sequence[File]:
         if item.public:
-            return await metadata.list_public_files(self._client, item.id, version=item.version)
+            return await public.list_files(self._client, item.id, item.version)
         try:
             return await files.list_files(self._client, item.id)
         except (Forbidden, NotFound):
@@ -272,7 +273,7 @@ class FigshareDocuments:
             date = names.expiry(content)
             if date and date != link.expires_date:
                 await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
-        elif path == METADATA and item.kind in metadata.KINDS and not item.public:
+        elif path == METADATA and item.kind in KINDS and not item.public:
             await self._write_metadata(item, content, base)
         else:
             raise _not_to_be_changed(item, path)

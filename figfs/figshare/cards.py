@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from figfs.errors import BadAnswer
-from figfs.figshare.client import Answer, Client, nothing, segment
+from figfs.figshare.client import Answer, Client, nothing
+from figfs.figshare.items import own_path, public_path
 from figfs.figshare.records import Id, License, Titled
-
-#: Paths of the kinds of items.
-KINDS = {"article": "articles", "project": "projects", "collection": "collections"}
 
 
 class Card(Titled, frozen=True, kw_only=True):
@@ -52,14 +50,12 @@ class Card(Titled, frozen=True, kw_only=True):
 
 async def get_own(client: Client, kind: str, item_id: Id, *, project_id: Id | None = None) -> Card:
     """An own item. ``project_id``: of an article, which may be a collaborator's (api.md §4)."""
-    inside = "" if project_id is None else f"/projects/{segment(project_id)}"
-    return await _get(client, f"/account{inside}{_path(kind, item_id)}")
+    return await _get(client, own_path(kind, item_id, project_id=project_id))
 
 
 async def get_public(client: Client, kind: str, item_id: Id, *, version: int | None = None) -> Card:
     """An item as the public sees it. ``NotFound`` for a moment after it was published (quirks L11)."""
-    path = _path(kind, item_id)
-    return await _get(client, path if version is None else f"{path}/versions/{version}")
+    return await _get(client, public_path(kind, item_id, version))
 
 
 async def publish(client: Client, kind: str, item_id: Id) -> None:
@@ -67,20 +63,16 @@ async def publish(client: Client, kind: str, item_id: Id) -> None:
 
     Never sent twice: a lost answer raises ``UnknownOutcome``, and the item's version tells.
     """
-    await client.call("POST", f"/account{_path(kind, item_id)}/publish", read=nothing)
+    await client.call("POST", f"{own_path(kind, item_id)}/publish", read=nothing)
 
 
 async def reserve_doi(client: Client, kind: str, item_id: Id) -> str:
     """The DOI that an article or a collection will have. ``UnknownOutcome``: look whether it has one."""
-    return await client.call("POST", f"/account{_path(kind, item_id)}/reserve_doi", read=_doi)
+    return await client.call("POST", f"{own_path(kind, item_id)}/reserve_doi", read=_doi)
 
 
 async def _get(client: Client, path: str) -> Card:
     return await client.call("GET", path, read=lambda answer: Card.from_json(answer.json()))
-
-
-def _path(kind: str, item_id: Id) -> str:
-    return f"/{KINDS[kind]}/{segment(item_id)}"
 
 
 def _doi(answer: Answer) -> str:

@@ -42,11 +42,6 @@ async def list_articles(client: Client, collection_id: Id) -> list[Article]:
     return await list_all(client, f"{_path(collection_id)}/articles", Article)
 
 
-async def list_public_articles(client: Client, collection_id: Id) -> list[Article]:
-    """The articles of anybody's public collection, as the public sees them."""
-    return await list_all(client, f"/collections/{segment(collection_id)}/articles", Article)
-
-
 async def add_articles(client: Client, collection_id: Id, article_ids: Iterable[Id]) -> None:
     """Put the articles in, ten at a time. A lost answer is settled by looking into the collection."""
     rest = iter(article_ids)

@@ -24,12 +24,6 @@ async def list_files(client: Client, article_id: Id) -> list[File]:
     return await list_all(client, _path(article_id), File)
 
 
-async def list_public(client: Client, article_id: Id, *, version: int | None = None) -> list[File]:
-    """The files of anybody's public article: of its latest version, or of one (quirks L6)."""
-    path = f"/articles/{segment(article_id)}" + ("" if version is None else f"/versions/{version}")
-    return await list_all(client, f"{path}/files", File)
-
-
 async def initiate(
     client: Client, article_id: Id, *, name: str, size: int, md5: str, folder_path: str = ""
 ) -> Id:

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from figfs.errors import BadAnswer, RemoteError
-from figfs.figshare.client import Answer, Client, nothing
+from figfs.figshare.client import Answer, Client, nothing, segment
 from figfs.figshare.records import Id, Location
+
+#: Paths of the kinds of items.
+KINDS = {"article": "articles", "project": "projects", "collection": "collections"}
+
+
+def own_path(kind: str, item_id: Id, *, project_id: Id | None = None) -> str:
+    """An own item. ``project_id``: of an article, which may be a collaborator's (api.md §4)."""
+    inside = "" if project_id is None else f"/projects/{segment(project_id)}"
+    return f"/account{inside}{public_path(kind, item_id)}"
+
+
+def public_path(kind: str, item_id: Id, version: int | None = None) -> str:
+    """An item as anyone sees it: the latest version, or one."""
+    path = f"/{KINDS[kind]}/{segment(item_id)}"
+    return path if version is None else f"{path}/versions/{version}"
 
 
 async def create(client: Client, path: str, body: Mapping[str, object]) -> Id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from figfs.figshare import items
 from figfs.figshare.client import Answer, Client, nothing, segment
-from figfs.figshare.metadata import own_path
+from figfs.figshare.items import own_path
 from figfs.figshare.records import Id, Item, read_list
 
 

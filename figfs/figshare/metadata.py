@@ -7,15 +7,13 @@ from typing import Any
 
 from figfs.errors import BadAnswer, NotFound
 from figfs.figshare import items
-from figfs.figshare.client import Answer, Client, segment
+from figfs.figshare.client import Answer, Client
+from figfs.figshare.items import own_path, public_path
 from figfs.figshare.paging import list_all
-from figfs.figshare.records import Article, File, Id
+from figfs.figshare.records import Article, Id
 
 #: Bytes of an answer that becomes a document. The largest real ones have a few thousand authors.
 LARGEST = 4 << 20
-
-#: Paths of the kinds of items that have metadata.
-KINDS = {"article": "articles", "project": "projects", "collection": "collections"}
 
 
 async def get_own(client: Client, kind: str, item_id: Id, *, project_id: Id | None = None) -> dict[str, Any]:
@@ -25,8 +23,7 @@ async def get_own(client: Client, kind: str, item_id: Id, *, project_id: Id | No
 
 async def get_public(client: Client, kind: str, item_id: Id, *, version: int | None = None) -> dict[str, Any]:
     """The details of a public item: the latest version, or one. Works without a token."""
-    path = f"/{KINDS[kind]}/{segment(item_id)}"
-    return await _get(client, path if version is None else f"{path}/versions/{version}")
+    return await _get(client, public_path(kind, item_id, version))
 
 
 async def update(client: Client, kind: str, item_id: Id, fields: Mapping[str, object]) -> None:
@@ -49,17 +46,9 @@ async def list_categories(client: Client) -> list[Any]:
     return await _list(client, "/categories" if client.token is None else "/account/categories")
 
 
-async def list_public_files(client: Client, article_id: Id, *, version: int | None = None) -> list[File]:
-    """The files of a public article: of the latest version, or of one (quirks L6)."""
-    path = f"/articles/{segment(article_id)}"
-    return await list_all(
-        client, f"{path}/files" if version is None else f"{path}/versions/{version}/files", File
-    )
-
-
 async def list_articles(client: Client, kind: str, item_id: Id, *, public: bool) -> list[Article]:
     """The articles of a project or collection."""
-    path = f"/{KINDS[kind]}/{segment(item_id)}" if public else own_path(kind, item_id)
+    path = public_path(kind, item_id) if public else own_path(kind, item_id)
     return await list_all(client, f"{path}/articles", Article)
 
 
@@ -70,16 +59,11 @@ async def list_collaborators(client: Client, project_id: Id) -> list[Any]:
 async def list_versions(client: Client, article_id: Id) -> list[int]:
     """The numbers of an article's published versions, ascending; none for what is not public."""
     try:
-        raw = await _list(client, f"/articles/{segment(article_id)}/versions")
+        raw = await _list(client, f"{public_path('article', article_id)}/versions")
     except NotFound:
         return []
     numbers = (entry.get("version") for entry in raw if isinstance(entry, Mapping))
     return sorted({number for number in numbers if type(number) is int and 0 < number < 1 << 31})
-
-
-def own_path(kind: str, item_id: Id, *, project_id: Id | None = None) -> str:
-    inside = "" if project_id is None else f"/projects/{segment(project_id)}"
-    return f"/account{inside}/{KINDS[kind]}/{segment(item_id)}"
 
 
 async def _get(client: Client, path: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from figfs.errors import UnknownOutcome
 from figfs.figshare import items
 from figfs.figshare.client import Client, nothing, segment
-from figfs.figshare.metadata import own_path
+from figfs.figshare.items import own_path
 from figfs.figshare.paging import list_all
 from figfs.figshare.records import Id, Item
 

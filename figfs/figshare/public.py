@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from figfs.errors import Invalid, NotFound
-from figfs.figshare.client import Client, segment
+from figfs.figshare.client import Client
+from figfs.figshare.items import public_path
 from figfs.figshare.paging import list_all
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project, read_list
 
@@ -17,34 +18,37 @@ class PublicFile(File, frozen=True, kw_only=True):
 async def get_article(client: Client, article_id: Id, version: int | None = None) -> ArticleDetails:
     """The latest version, or one. ``NotFound``: never published, withdrawn, or under an embargo."""
     return await client.call(
-        "GET", _article(article_id, version), read=lambda answer: ArticleDetails.from_json(answer.json())
+        "GET",
+        public_path("article", article_id, version),
+        read=lambda answer: ArticleDetails.from_json(answer.json()),
     )
 
 
 async def list_files(client: Client, article_id: Id, version: int | None = None) -> list[PublicFile]:
-    return await list_all(client, f"{_article(article_id, version)}/files", PublicFile)
+    """Those of the latest version, or of one (quirks L6)."""
+    return await list_all(client, f"{public_path('article', article_id, version)}/files", PublicFile)
 
 
 async def get_project(client: Client, project_id: Id) -> Project:
     return await client.call(
-        "GET", f"/projects/{segment(project_id)}", read=lambda answer: Project.from_json(answer.json())
+        "GET", public_path("project", project_id), read=lambda answer: Project.from_json(answer.json())
     )
 
 
 async def list_project_articles(client: Client, project_id: Id) -> list[Article]:
-    return await list_all(client, f"/projects/{segment(project_id)}/articles", Article)
+    return await list_all(client, f"{public_path('project', project_id)}/articles", Article)
 
 
 async def get_collection(client: Client, collection_id: Id) -> Collection:
     return await client.call(
         "GET",
-        f"/collections/{segment(collection_id)}",
+        public_path("collection", collection_id),
         read=lambda answer: Collection.from_json(answer.json()),
     )
 
 
 async def list_collection_articles(client: Client, collection_id: Id) -> list[Article]:
-    return await list_all(client, f"/collections/{segment(collection_id)}/articles", Article)
+    return await list_all(client, f"{public_path('collection', collection_id)}/articles", Article)
 
 
 async def articles_with_doi(client: Client, doi: str) -> list[Article]:
@@ -68,8 +72,3 @@ async def collections_with_doi(client: Client, doi: str) -> list[Collection]:
         )
     except (Invalid, NotFound):
         return []
-
-
-def _article(article_id: Id, version: int | None) -> str:
-    path = f"/articles/{segment(article_id)}"
-    return path if version is None else f"{path}/versions/{version}"

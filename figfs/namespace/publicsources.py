@@ -14,7 +14,7 @@ from figfs.figshare import public
 from figfs.figshare.client import Client
 from figfs.figshare.public import PublicFile
 from figfs.figshare.records import Article, ArticleDetails, File
-from figfs.namespace import identifiers
+from figfs.namespace import identifiers, standing
 from figfs.namespace.nodes import Container, Key, Kind
 from figfs.namespace.sources import (
     FILES_IN_DETAILS,
@@ -31,13 +31,8 @@ def is_fixed(lister: Container) -> bool:
     if lister.kind is not Kind.PUBLIC_ARTICLE:
         return False
     reference = identifiers.parse_reference(str(lister.key.id))
-    return reference is not None and reference.version is not None and not hides_files(lister)
-
-
-def hides_files(article: Container) -> bool:
-    """Whether the article is public and its files are not: an embargo of the files (api.md §6)."""
-    details = article.record
-    return isinstance(details, ArticleDetails) and (details.is_embargoed or details.is_confidential)
+    hidden = isinstance(lister.record, ArticleDetails) and standing.hides_files(lister.record)
+    return reference is not None and reference.version is not None and not hidden
 
 
 async def contents(client: Client, item: Container) -> Contents:
@@ -68,7 +63,7 @@ async def _article(client: Client, name: str) -> Contents:
     assert reference is not None
     details = await public.get_article(client, *reference)
     files = [as_public(file) for file in details.files]
-    if not (details.is_embargoed or details.is_confidential) and (
+    if not standing.hides_files(details) and (
         details.files_sent != len(files) or len(files) >= FILES_IN_DETAILS
     ):
         files = await public.list_files(client, *reference)

@@ -37,10 +37,15 @@ def status_of(record: Item) -> str:
 
 def withheld(record: Item | None) -> str:
     """Why only its owner has an article's files: ``embargoed until 2030-01-31: <reason>``; else ""."""
-    if not isinstance(record, ArticleDetails) or not (record.is_embargoed or record.is_confidential):
+    if not isinstance(record, ArticleDetails) or not hides_files(record):
         return ""
     reason = record.embargo_reason if record.is_embargoed else record.confidential_reason
     return f"{_restriction(record)}: {reason}" if reason else _restriction(record)
+
+
+def hides_files(record: ArticleDetails) -> bool:
+    """Whether the public sees the article, once it is published, and not its files (api.md §6)."""
+    return record.is_embargoed or record.is_confidential
 
 
 def is_edited(record: ArticleDetails) -> bool:
