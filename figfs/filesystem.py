@@ -192,14 +192,16 @@ class FileSystem:
         return self.xattrs.list(self._tree.node(inode))
 
     def setxattr(self, inode: int, name: str, value: bytes) -> None:
-        if self._dot.owns(self._tree.node(inode)):
+        node = self._tree.node(inode)
+        if self._dot.owns(node):
             raise OSError(errno.EOPNOTSUPP, "no attributes can be set on documents")
-        self._check_writable(self._tree.node(inode))
-        self.xattrs.set(self._tree.node(inode), name, value)
+        self._check_writable(node)
+        self.xattrs.set(node, name, value)
 
     def removexattr(self, inode: int, name: str) -> None:
-        self._check_writable(self._tree.node(inode))
-        self.xattrs.remove(self._tree.node(inode), name)
+        node = self._tree.node(inode)
+        self._check_writable(node)
+        self.xattrs.remove(node, name)
 
     def node(self, inode: int) -> Node:
         return self._tree.node(inode)
@@ -244,10 +246,6 @@ class FileSystem:
         total = min(total, LARGEST_QUOTA)
         free = min(max(0, room), total)
         return Space(BLOCK_SIZE, total // BLOCK_SIZE, free // BLOCK_SIZE, self._tree.statistics()["nodes"])
-
-    def show_institution(self) -> None:
-        """The account administers one: ``institution/`` is there from now on."""
-        self._tree.show_institution()
 
     # -- looking ------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.namespace.listingstore import ListingStore, open_listing_store
+from figfs.namespace.tree import Tree
 from figfs.offline import LISTINGS, Presence, known_account, owner, watch_account
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.renewing import kept_valid
@@ -158,7 +159,7 @@ async def _serve(
         if account is not None:
             services.start_soon(_kept_running, _watcher(client, account, presence, listings, filesystem))
             if account.institution_id is not None and client.impersonate is None:
-                services.start_soon(_look_for_institution, client.background(), filesystem)
+                services.start_soon(_look_for_institution, client.background(), parts.tree)
 
         operations = Operations(
             filesystem,
@@ -370,11 +371,11 @@ async def _kept_running(service: Callable[[], Awaitable[None]]) -> None:
         await trio.sleep(RESTART_PAUSE)
 
 
-async def _look_for_institution(client: Client, filesystem: FileSystem) -> None:
+async def _look_for_institution(client: Client, tree: Tree) -> None:
     """One request: whether the account administers its institution."""
     try:
         if await is_administrator(client):
-            filesystem.show_institution()
+            tree.show_institution()
     except FigfsError as exc:
         log.info("whether the account administers an institution is not known: %s", exc)
 

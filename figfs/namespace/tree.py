@@ -70,7 +70,9 @@ class Tree:
         return node
 
     def show_institution(self) -> None:
-        """``institution/``; what is in there is the business of ``dotfigshare.py``."""
+        """The account administers one: ``institution/`` is there from now on, with what ``dotfigshare.py``
+        shows in it.
+        """
         self.place(self._always(Kind.INSTITUTION), self.root, "institution")
 
     def node(self, inode: int) -> Node:
