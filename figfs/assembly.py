@@ -13,46 +13,46 @@ from pathlib import Path
 import trio
 
 from figfs import openers
-from figfs.containers import Containers
-from figfs.deletions import Deletions
-from figfs.documentfiles import DocumentFiles
+from figfs.content.deletions import Deletions
+from figfs.content.journaling import Journaling
+from figfs.content.lookahead import Lookahead
+from figfs.content.openfiles import OpenFiles
+from figfs.content.quota import Quota
+from figfs.content.renaming import Renaming
+from figfs.content.resuming import Resumer
+from figfs.content.settling import Settler
+from figfs.content.storedfiles import StoredFiles
+from figfs.control.itemcommands import ItemCommands
+from figfs.control.ledger import Ledger, Rows
+from figfs.control.parking import Parking
+from figfs.control.publishing import Publishing
 from figfs.documents.entries import Documents
 from figfs.documents.service import FigshareDocuments
-from figfs.dotfigshare import DotFigshare
+from figfs.dotfigshare.directories import DotFigshare
+from figfs.dotfigshare.documentfiles import DocumentFiles
+from figfs.dotfigshare.shownfiles import shown_files
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
-from figfs.itemcommands import ItemCommands
-from figfs.journaling import Journaling
-from figfs.ledger import Ledger, Rows
-from figfs.linkedfiles import LinkedFiles
-from figfs.linking import Linking
-from figfs.lookahead import Lookahead
-from figfs.membership import Membership
 from figfs.namespace.attributes import Attributes
 from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
 from figfs.namespace.listingstore import ListingStore
 from figfs.namespace.tree import Tree
-from figfs.openfiles import OpenFiles
-from figfs.parking import Parking
-from figfs.publicitems import PublicItems
-from figfs.publishing import Publishing
-from figfs.quota import Quota
 from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
-from figfs.renaming import Renaming
-from figfs.resuming import Resumer
-from figfs.searches import Searches
-from figfs.settling import Settler
-from figfs.shownfiles import shown_files
-from figfs.storedfiles import StoredFiles
 from figfs.terminal import visible
+from figfs.verbs.containers import Containers
+from figfs.verbs.linkedfiles import LinkedFiles
+from figfs.verbs.linking import Linking
+from figfs.verbs.membership import Membership
+from figfs.verbs.publicitems import PublicItems
+from figfs.verbs.searches import Searches
+from figfs.verbs.xattrs import ExtendedAttributes
 from figfs.writing.journal import Journal, read_journal
 from figfs.writing.spool import Spool, path_of
 from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
-from figfs.xattrs import ExtendedAttributes
 
 log = logging.getLogger(__name__)
 

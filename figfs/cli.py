@@ -21,8 +21,8 @@ from typing import Any
 import click
 import platformdirs
 
-from figfs import (
-    __version__,
+from figfs import __version__
+from figfs.commandline import (
     background,
     cachecli,
     itemcli,

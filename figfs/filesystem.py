@@ -18,14 +18,17 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from figfs import dotfigshare
-from figfs.containers import Containers
-from figfs.documentfiles import FIRST as FIRST_DOCUMENT
-from figfs.dotfigshare import DIRECTORIES, DotFigshare
+from figfs.content.lookahead import Lookahead
+from figfs.content.openfiles import OpenFiles
+from figfs.content.quota import Quota
+from figfs.content.renaming import Renaming
+from figfs.content.resuming import Resumer
+from figfs.content.settling import Settler
+from figfs.dotfigshare import directories as dotfigshare
+from figfs.dotfigshare.directories import DIRECTORIES, DotFigshare
+from figfs.dotfigshare.documentfiles import FIRST as FIRST_DOCUMENT
 from figfs.errors import FigfsError
 from figfs.figshare.records import Account, Id
-from figfs.linking import Linking
-from figfs.lookahead import Lookahead
 from figfs.namespace import naming
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import (
@@ -39,17 +42,14 @@ from figfs.namespace.nodes import (
 )
 from figfs.namespace.permissions import check, is_fixed, withheld
 from figfs.namespace.tree import Tree
-from figfs.openfiles import OpenFiles
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
-from figfs.publicitems import FOUND_BY_NAME, PublicItems
-from figfs.quota import Quota
-from figfs.renaming import Renaming
-from figfs.resuming import Resumer
-from figfs.searches import Searches, check_outside
-from figfs.settling import Settler
 from figfs.terminal import visible
+from figfs.verbs.containers import Containers
+from figfs.verbs.linking import Linking
+from figfs.verbs.publicitems import FOUND_BY_NAME, PublicItems
+from figfs.verbs.searches import Searches, check_outside
+from figfs.verbs.xattrs import ExtendedAttributes
 from figfs.writing import tempnames
-from figfs.xattrs import ExtendedAttributes
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,10 @@ import trio
 
 from figfs import kernel
 from figfs.assembly import assemble
-from figfs.commands import Commands
-from figfs.control import Control
+from figfs.control.commands import Commands
+from figfs.control.ledger import Ledger
+from figfs.control.offline import LISTINGS, Presence, known_account, owner, watch_account
+from figfs.control.server import Control
 from figfs.errors import AWAY, ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
@@ -35,16 +37,14 @@ from figfs.figshare.institution import find_account, is_administrator
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
-from figfs.ledger import Ledger
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.namespace.listingstore import ListingStore, open_listing_store
 from figfs.namespace.tree import Tree
-from figfs.offline import LISTINGS, Presence, known_account, owner, watch_account
 from figfs.reading.blockstore import BlockStore, default_cache_size
-from figfs.renewing import kept_valid
 from figfs.settings import Settings
 from figfs.statedirectory import locked, socket_path
 from figfs.terminal import amount, count, visible
+from figfs.tokens.renewing import kept_valid
 from figfs.writing.journal import Journal, open_journal
 
 log = logging.getLogger(__name__)

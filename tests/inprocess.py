@@ -24,6 +24,8 @@ import trio
 from trio.testing import MockClock
 
 from figfs.assembly import Parts, assemble
+from figfs.content.openfiles import OpenFiles
+from figfs.content.settling import Settler
 from figfs.documents.entries import Documents
 from figfs.errors import FigfsError
 from figfs.figshare.accounts import get_account
@@ -34,11 +36,9 @@ from figfs.namespace.listings import Listings
 from figfs.namespace.listingstore import open_listing_store
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node
 from figfs.namespace.tree import Tree
-from figfs.openfiles import OpenFiles
 from figfs.sandbox.app import make_app, open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
-from figfs.settling import Settler
 from figfs.writing.journal import Journal, open_journal
 from figfs.writing.uploader import Uploader
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figfs.checklist import (
+from figfs.control.checklist import (
     Local,
     Point,
     Published,

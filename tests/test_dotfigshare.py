@@ -15,9 +15,9 @@ import trio
 from inprocess import A, World, errno_of, open_article, open_world
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from figfs.documentfiles import FIRST, MOST_WRITTEN
 from figfs.documents.entries import Entry, Item
-from figfs.dotfigshare import NAME, item_of
+from figfs.dotfigshare.directories import NAME, item_of
+from figfs.dotfigshare.documentfiles import FIRST, MOST_WRITTEN
 from figfs.errors import Changed, Invalid, Unreachable
 from figfs.kept import Kept
 from figfs.namespace.nodes import Container, DocumentNode, Key, Kind, LinkNode

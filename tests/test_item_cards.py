@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figfs import itemcli
+from figfs.commandline import itemcli
+from figfs.control.itemcommands import OWN, of_item
 from figfs.figshare.cards import Card
-from figfs.itemcommands import OWN, of_item
 from figfs.namespace.nodes import Container, Key, Kind
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30)

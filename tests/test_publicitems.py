@@ -13,13 +13,13 @@ import trio
 from inprocess import BASE, World, errno_of, open_world
 from trio.testing import MockClock
 
-from figfs import publicitems
 from figfs.namespace.nodes import FileNode, LinkNode
 from figfs.posix import Change
 from figfs.sandbox import articles, withdrawing
 from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
+from figfs.verbs import publicitems
 
 FROGS, RADAR, BALANCE, PHOTOS, LINKED = 20000005, 20000013, 20000001, 20000002, 20000012
 FROGS_DOI = "doi/10.6084/m9.figshare.20000005"

@@ -8,11 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from figfs.content.localfiles import LocalFile
+from figfs.content.quota import Quota
 from figfs.errors import Unreachable
 from figfs.figshare.records import Account, Project
-from figfs.localfiles import LocalFile
 from figfs.namespace.nodes import Container, FileNode, Key, Kind
-from figfs.quota import Quota
 from figfs.writing.journal import Upload
 
 

@@ -17,8 +17,6 @@ import trio
 from inprocess import BASE, Wire, errno_of
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from figfs import credentials, renewing
-from figfs.credentials import Credential, OAuth
 from figfs.errors import ConfigurationError
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
@@ -26,6 +24,8 @@ from figfs.sandbox import tokens
 from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
+from figfs.tokens import credentials, renewing
+from figfs.tokens.credentials import Credential, OAuth
 
 API = f"{BASE}/v2"
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from figfs import background
+from figfs.commandline import background
 
 
 def program(text: str) -> list[str]:
-    return [sys.executable, "-c", "import os, sys\nfrom figfs.background import Reporter\n" + text]
+    return [
+        sys.executable,
+        "-c",
+        "import os, sys\nfrom figfs.commandline.background import Reporter\n" + text,
+    ]
 
 
 def test_ready_returns_while_the_process_lives_on(tmp_path: Path) -> None:

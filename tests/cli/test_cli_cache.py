@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from figfs import cachecli, warming
 from figfs.cli import main
+from figfs.commandline import cachecli, warming
+from figfs.commandline.warming import Failures, Warming, files_below
 from figfs.reading.blockstore import BlockStore
-from figfs.warming import Failures, Warming, files_below
 
 MIB = 1 << 20
 

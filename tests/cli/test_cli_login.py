@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from figfs.cli import main
-from figfs.credentials import Credential, find_token, token_file
+from figfs.commandline.login import keep
 from figfs.errors import ConfigurationError
-from figfs.login import keep
 from figfs.settings import Token
+from figfs.tokens.credentials import Credential, find_token, token_file
 
 TOKEN = "s3cr3t-t0ken"
 ACCOUNT = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from figfs.commandline.logs import configure
 from figfs.errors import ConfigurationError
-from figfs.logs import configure
 from figfs.settings import Token
 
 TOKEN = Token("s3cr3t-t0ken")

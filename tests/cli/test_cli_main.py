@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from figfs import __version__, background, options
+from figfs import __version__
 from figfs.cli import is_call_of_mount, main, serve
+from figfs.commandline import background, options
+from figfs.commandline.mountpoint import Machine
 from figfs.errors import ConfigurationError, RemoteError, Unauthorized, Unreachable
-from figfs.mountpoint import Machine
 from figfs.settings import Settings, Token
 
 TOKEN = "s3cr3t-t0ken"
@@ -236,7 +237,7 @@ def test_the_background_process_is_told_all_that_was_said(
         commands.append(command(7))
         return 0, "mounted"
 
-    monkeypatch.setattr("figfs.background.start", start)
+    monkeypatch.setattr("figfs.commandline.background.start", start)
     said = [
         "-b",
         "-o",
@@ -280,7 +281,7 @@ def test_a_call_of_mount_becomes_a_mount_in_the_background(monkeypatch: pytest.M
         commands.append(command(7)[6:])
         return 0, "mounted"
 
-    monkeypatch.setattr("figfs.background.start", start)
+    monkeypatch.setattr("figfs.commandline.background.start", start)
     call = ["mount-helper", "figshare", "/mnt"]
     assert main([*call, "-o", "rw,_netdev,uid=1"]) == 0
     assert main([*call, "-n", "-v", "-t", "fuse.figfs", "-N", "/proc/1/ns/mnt"]) == 0

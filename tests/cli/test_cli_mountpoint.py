@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from figfs.errors import ConfigurationError
-from figfs.mountpoint import (
+from figfs.commandline.mountpoint import (
     FILESYSTEM_TYPE,
     Machine,
     is_dead,
@@ -22,6 +21,7 @@ from figfs.mountpoint import (
     unmount,
     wait_for_daemon,
 )
+from figfs.errors import ConfigurationError
 
 Mount = Callable[[str], tuple[Path, subprocess.Popen[str]]]
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from figfs import credentials
 from figfs.cli import main
-from figfs.credentials import Credential, account_file
+from figfs.commandline.options import load
 from figfs.errors import ConfigurationError
-from figfs.options import load
 from figfs.settings import Token
+from figfs.tokens import credentials
+from figfs.tokens.credentials import Credential, account_file
 
 SECRET = "sandbox-client-secret"
 CLIENT = {"client_id": "sandbox-client", "client_secret": SECRET}

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from figfs.cli import size_text
-from figfs.errors import ConfigurationError
-from figfs.options import (
+from figfs.commandline.options import (
     OPTIONS,
     gather,
     is_known_mount_option,
@@ -22,6 +21,7 @@ from figfs.options import (
     split_mount_options,
     without_unknown,
 )
+from figfs.errors import ConfigurationError
 from figfs.settings import Settings, Token
 
 # For every option: a text, and the value it stands for.

@@ -22,12 +22,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figfs import control, mounts, statusview
 from figfs.cli import main
-from figfs.control import Control, Request, Send
+from figfs.commandline import mounts, statusview
+from figfs.commandline.recovering import legal_parts
+from figfs.control import server as control
+from figfs.control.ledger import below, entry_of, figures
+from figfs.control.server import Control, Request, Send
 from figfs.errors import ConfigurationError
-from figfs.ledger import below, entry_of, figures
-from figfs.recovering import legal_parts
 from figfs.statedirectory import borrowed, locked, short_address, socket_path
 from figfs.terminal import amount, count, duration, visible
 from figfs.writing.journal import Deletion, State, Upload, open_journal

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from figfs.credentials import find_token, token_file
+from figfs.commandline.options import load
 from figfs.errors import ConfigurationError
-from figfs.options import load
 from figfs.settings import check_token
+from figfs.tokens.credentials import find_token, token_file
 
 
 def keep(path: Path, text: str, mode: int = 0o600) -> Path:

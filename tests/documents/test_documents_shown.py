@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from figfs.documents.entries import Item
 from figfs.documents.service import FigshareDocuments
-from figfs.shownfiles import shown_files
+from figfs.dotfigshare.shownfiles import shown_files
 
 
 async def _status() -> object:

@@ -71,7 +71,7 @@ def home(sandbox: Sandbox, tmp_path: Path) -> Home:
 
 
 def errors_of(mount: Mount) -> list[str]:
-    return [line for line in mount.log().splitlines() if " ERROR figfs.renewing" in line]
+    return [line for line in mount.log().splitlines() if " ERROR figfs.tokens.renewing" in line]
 
 
 def test_a_token_that_expires(make_mount: MakeMount, home: Home) -> None:

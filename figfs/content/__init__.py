@@ -1,0 +1,1 @@
+"""Which bytes are here, which are on Figshare, and what is owed."""

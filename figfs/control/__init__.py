@@ -1,0 +1,1 @@
+"""What a mount tells its owner, and what it is told to do: the control socket and its commands."""

@@ -1,0 +1,1 @@
+"""Where tokens are kept, how they are won and renewed."""

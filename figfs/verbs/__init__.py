@@ -1,0 +1,1 @@
+"""What ``figfs.filesystem`` hands on: containers, queries, public items, links, extended attributes."""
