@@ -1,4 +1,4 @@
-"""Finding a mount from outside, and talking to it: the other end of ``control.py``.
+"""Finding a mount from outside, and talking to it: the other end of ``control.server``.
 
 Without Trio, and without a look into the mount where that can be avoided: a program that asks about a
 mount that does not answer must not hang in it.

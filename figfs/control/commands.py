@@ -1,4 +1,4 @@
-"""What a mount answers on its control socket: ``control.py`` brings the requests, the parts do the work."""
+"""What a mount answers on its control socket: ``server.py`` brings the requests, the parts do the work."""
 
 from __future__ import annotations
 

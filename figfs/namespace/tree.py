@@ -70,7 +70,7 @@ class Tree:
         return node
 
     def show_institution(self) -> None:
-        """The account administers one: ``institution/`` is there from now on, with what ``dotfigshare.py``
+        """The account administers one: ``institution/`` is there from now on, with what ``dotfigshare``
         shows in it.
         """
         self.place(self._always(Kind.INSTITUTION), self.root, "institution")
