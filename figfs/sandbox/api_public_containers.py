@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, render, search, validation
+from figfs.sandbox import articles, history, render, search, validation
 from figfs.sandbox.api_articles import filters
 from figfs.sandbox.errors import bad_request, not_found
 from figfs.sandbox.http import json_object, json_response, private, public
@@ -134,9 +134,12 @@ async def publish_project(sandbox: Sandbox, request: Request) -> Response:
         raise not_found("project", number)
     if sandbox.store.value("SELECT count(*) FROM articles WHERE project_id = ? AND version = 0", number):
         raise bad_request("All items of the project have to be public", "ProjectHasPrivateItems")
+    now = sandbox.clock.stamp()
     with sandbox.store.transaction():
-        sandbox.store.update("projects", number, {"published": row["published"] or sandbox.clock.stamp()})
+        sandbox.store.update("projects", number, {"published": row["published"] or now})
         search.changed(sandbox, "projects", number)
+        change = "updated" if row["published"] else "created"
+        history.record(sandbox.store, "projects", number, change, now)
     return json_response({"message": "OK"})
 
 

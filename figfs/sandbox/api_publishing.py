@@ -7,7 +7,7 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, search
+from figfs.sandbox import articles, history, search
 from figfs.sandbox.api_collections import own as own_collection
 from figfs.sandbox.errors import bad_request
 from figfs.sandbox.http import json_response, private
@@ -62,6 +62,8 @@ async def publish_collection(sandbox: Sandbox, request: Request) -> Response:
     with sandbox.store.transaction():
         sandbox.store.update("collections", row["id"], changes)
         search.changed(sandbox, "collections", row["id"])
+        change = "created" if version == 1 else "updated"
+        history.record(sandbox.store, "collections", row["id"], change, now)
     location = f"{sandbox.base_url}/v2/collections/{row['id']}"
     return json_response({"location": location}, 201, location=location)
 

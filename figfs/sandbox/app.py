@@ -29,9 +29,11 @@ from figfs.sandbox import (
     api_public,
     api_public_containers,
     api_publishing,
+    api_resourcesync,
     api_stats,
     control,
     files,
+    history,
     members,
     search,
     seed,
@@ -63,6 +65,7 @@ routes = [
     *api_notes.routes,
     *api_stats.routes,
     *api_oai.routes,
+    *api_resourcesync.routes,
     *api_oauth.routes,
     *api_institution.routes,
     *uploader.routes,
@@ -118,6 +121,7 @@ def _make(
             settings=settings,
             base_url=base_url,
         )
+        history.begin(sandbox)
         store.function("search_matches", 4, search.matches)
         if store.is_new:
             fill(sandbox)

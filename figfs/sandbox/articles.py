@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from figfs.sandbox import files, items, reference, search
+from figfs.sandbox import files, history, items, reference, search
 from figfs.sandbox.errors import bad_request, forbidden, not_found
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
@@ -117,6 +117,7 @@ def publish(sandbox: Sandbox, article: Row) -> None:
         )
         sandbox.store.run("UPDATE files SET public = 1 WHERE article_id = ? AND draft", article_id)
         search.changed(sandbox, "articles", article_id)
+        history.record(sandbox.store, "articles", article_id, "created" if version == 1 else "updated", now)
 
 
 def public_version(sandbox: Sandbox, article_id: int, version: int | None = None) -> Row:

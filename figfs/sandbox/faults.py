@@ -7,7 +7,7 @@ Which requests a rule hits (what is left out matches everything):
 
 | key | means |
 |---|---|
-| `role` | `api`, `upload`, `download` (the routes that redirect), `storage` (the bytes), `stats`, `oai` |
+| `role` | `api`, `upload`, `download` (redirects), `storage` (bytes), `stats`, `oai`, `resourcesync` |
 | `method` | `GET`, `POST`, … |
 | `path` | a regular expression, searched in the path (without the query) |
 | `skip` | that many matching requests pass first (default 0) |

@@ -29,11 +29,15 @@ class RequestLog:
 
 
 def role_of(path: str) -> str:
-    """``api``, ``upload``, ``download`` (redirects), ``storage`` (the bytes), ``stats`` or ``oai``."""
+    """``api``, ``upload``, ``download`` (redirects), ``storage`` (the bytes), ``stats``, ``oai`` or
+    ``resourcesync``.
+    """
     if path.startswith(("/v2/file/download/", "/ndownloader/")):
         return "download"
     if path == "/v2/oai":
         return "oai"
+    if path.startswith(("/.well-known/resourcesync", "/figshareresourcesync/")):
+        return "resourcesync"
     first = path.split("/", 2)[1] if path.count("/") else ""
     return first if first in ("upload", "storage", "stats") else "api"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from figfs.sandbox import items, search
+from figfs.sandbox import history, items, search
 from figfs.sandbox.blobs import pattern_md5
 from figfs.sandbox.clock import stamp
 from figfs.sandbox.members import ACCOUNT, COLLEAGUE
@@ -192,6 +192,7 @@ class _Writer:
             article_id,
         )
         self._store.run("UPDATE files SET public = 1 WHERE article_id = ?", article_id)
+        history.record(self._store, "articles", article_id, "created" if version == 1 else "updated", date)
 
     def collection(self, title: str, date: str, article_ids: Sequence[int]) -> None:
         collection_id = self._store.insert(

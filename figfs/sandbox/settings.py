@@ -34,6 +34,9 @@ class Settings:
     | `institution_admin` | false | true: the account administers its institution, and may impersonate |
     | `feed_pause` | 86400 | how long after an HR feed the next is refused |
     | `fields_pause` | 3600 | the same for the values of custom fields |
+    | `resourcesync` | true | false: the portal has no ResourceSync, 404 |
+    | `resourcesync_entries` | 50000 | lists of more are an index of lists |
+    | `changes_kept` | null | how far back the Change List goes; null: to the beginning |
     | `oauth_seconds` | 3600 | life of an access token given from now on |
     | `oauth_consent` | true | false: the person who is asked to let an application in says no |
     """
@@ -56,6 +59,9 @@ class Settings:
     ignore_paging: bool = False
     validators: str = "none"
     list_project_articles: bool = True
+    resourcesync: bool = True
+    resourcesync_entries: int = 50_000
+    changes_kept: int | None = None
     oauth_seconds: int = 3600
     oauth_consent: bool = True
     institution_admin: bool = False

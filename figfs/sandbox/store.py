@@ -94,6 +94,13 @@ CREATE TABLE IF NOT EXISTS private_links (
     item_id INTEGER NOT NULL,
     expires TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS public_changes (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,               -- articles, projects, collections
+    item_id INTEGER NOT NULL,
+    change TEXT NOT NULL,             -- created, updated, deleted
+    date TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS project_notes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project_id INTEGER NOT NULL,

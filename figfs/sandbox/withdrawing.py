@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from figfs.sandbox import articles
+from figfs.sandbox import articles, history
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
 
@@ -21,6 +21,7 @@ def withdraw(sandbox: Sandbox, article_id: int) -> None:
         sandbox.store.run("UPDATE files SET public = 0 WHERE article_id = ?", article_id)
         for table in ("articles", "articles_index"):  # no list shows what cannot be had
             sandbox.store.update(table, article_id, {"version": 0, "published": None})
+        history.record(sandbox.store, "articles", article_id, "deleted", sandbox.clock.stamp())
 
 
 def embargo_files(sandbox: Sandbox, article_id: int, until: str) -> None:
@@ -41,6 +42,7 @@ def embargo_files(sandbox: Sandbox, article_id: int, until: str) -> None:
         embargoed = json.dumps(metadata | {"file_embargo": until})
         sandbox.store.update("articles", article_id, {"metadata": embargoed})
         sandbox.store.run("UPDATE files SET public = 0 WHERE article_id = ?", article_id)
+        history.record(sandbox.store, "articles", article_id, "updated", sandbox.clock.stamp())
 
 
 def hides_files(version: Row) -> bool:
