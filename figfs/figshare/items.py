@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
-from figfs.errors import BadAnswer, RemoteError
+import trio
+
+from figfs.errors import BadAnswer, RemoteError, UnknownOutcome
 from figfs.figshare.client import Answer, Client, nothing, segment
 from figfs.figshare.records import Id, Location
+
+T = TypeVar("T")
+
+#: Seconds before each look for what a POST has made whose answer was lost: it may be under way still.
+LOOKS = (0.0, 1.0, 2.0)
 
 #: Paths of the kinds of items.
 KINDS = {"article": "articles", "project": "projects", "collection": "collections"}
@@ -33,6 +42,19 @@ async def create(client: Client, path: str, body: Mapping[str, object]) -> Id:
     search index lags.)
     """
     return await client.call("POST", path, body=body, read=_new_id)
+
+
+async def found_after(lost: UnknownOutcome, look: Callable[[], Awaitable[T | None]]) -> T:
+    """What ``look`` finds of a POST whose answer was lost; it is not sent again. ``UnknownOutcome``: nothing."""
+    for pause in LOOKS:
+        await trio.sleep(pause)
+        with contextlib.suppress(RemoteError):
+            found = await look()
+            if found is not None:
+                return found
+    raise UnknownOutcome(
+        f"{lost}; Figshare does not show what it would have made, and nothing is sent again", status=lost.status
+    ) from lost
 
 
 async def update(client: Client, path: str, fields: Mapping[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from figfs.errors import UnknownOutcome
 from figfs.figshare import items
 from figfs.figshare.client import Answer, Client, nothing, segment
 from figfs.figshare.items import own_path
@@ -22,8 +23,25 @@ async def list_links(client: Client, kind: str, item_id: Id) -> list[PrivateLink
 
 
 async def create(client: Client, kind: str, item_id: Id, *, expires_date: str = "") -> None:
-    """A new link. ``expires_date`` "": Figshare's default, a year. See ``items.create`` for a lost answer."""
-    await client.call("POST", _path(kind, item_id), body=_body(expires_date), read=nothing)
+    """A new link. ``expires_date`` "": Figshare's default, a year.
+
+    Never sent twice. If the answer is lost, the one link that has come since, of that expiry, is it: hence
+    the look before. None, or several: ``UnknownOutcome``.
+    """
+    before = {link.id for link in await list_links(client, kind, item_id)}
+
+    async def look() -> PrivateLink | None:
+        new = [
+            link
+            for link in await list_links(client, kind, item_id)
+            if link.id not in before and _day(link.expires_date).startswith(_day(expires_date))
+        ]
+        return new[0] if len(new) == 1 else None
+
+    try:
+        await client.call("POST", _path(kind, item_id), body=_body(expires_date), read=nothing)
+    except UnknownOutcome as lost:
+        await items.found_after(lost, look)
 
 
 async def update(client: Client, kind: str, item_id: Id, link_id: Id, *, expires_date: str) -> None:
@@ -33,6 +51,11 @@ async def update(client: Client, kind: str, item_id: Id, link_id: Id, *, expires
 
 async def delete(client: Client, kind: str, item_id: Id, link_id: Id) -> None:
     await items.delete(client, f"{_path(kind, item_id)}/{segment(link_id)}")
+
+
+def _day(date: str) -> str:
+    """Servers add a time to a date, perhaps of their own zone."""
+    return date[:10]
 
 
 def _body(expires_date: str) -> dict[str, str]:

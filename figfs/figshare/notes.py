@@ -30,14 +30,18 @@ async def get(client: Client, project_id: Id, note_id: Id) -> Note:
 
 async def create(client: Client, project_id: Id, text: str) -> Id:
     """A new note, of three characters or more. If the answer is lost, one of the same text is it."""
-    try:
-        return await items.create(client, _path(project_id), {"text": text})
-    except UnknownOutcome:
+
+    async def look() -> Id | None:
         for note in await list_notes(client, project_id):
             beginning = note.abstract[:_ABSTRACT].rstrip("…. ")
             if text.startswith(beginning) and (await get(client, project_id, note.id)).text == text:
                 return note.id
-        raise
+        return None
+
+    try:
+        return await items.create(client, _path(project_id), {"text": text})
+    except UnknownOutcome as lost:
+        return await items.found_after(lost, look)
 
 
 async def update(client: Client, project_id: Id, note_id: Id, text: str) -> None:

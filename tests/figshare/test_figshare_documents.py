@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from figfs.errors import BadAnswer, Invalid, NotFound, NotSupported, UnknownOutcome
+from figfs.errors import BadAnswer, Forbidden, Invalid, NotFound, NotSupported, UnknownOutcome
 from figfs.figshare import links, metadata, notes, oai, stats
 
 Connect = Callable[..., Any]
@@ -130,23 +130,66 @@ async def test_where_metadata_is(connect: Connect) -> None:
     ]
 
 
-async def test_what_is_made_is_made_once(connect: Connect, clock: object) -> None:
-    """A lost answer to a POST is never repeated: a second link, or note, would be made."""
-    async with connect(httpx.ReadError("lost")) as (client, server):
-        with pytest.raises(UnknownOutcome):
+LINKS_BEFORE = [{"id": "a", "expires_date": "2100-01-31T00:00:00"}]
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        ([], False),
+        ([{"id": "b", "expires_date": "2100-01-31T00:00:00"}], True),
+        ([{"id": "b", "expires_date": "2100-02-01T00:00:00"}], False),
+        ([{"id": "b", "expires_date": "2100-01-31"}, {"id": "c", "expires_date": "2100-02-01"}], True),
+        ([{"id": "b", "expires_date": "2100-01-31"}, {"id": "c", "expires_date": "2100-01-31"}], False),
+    ],
+)
+async def test_a_link_whose_answer_is_lost(
+    new: list[dict[str, str]], found: bool, connect: Connect, clock: object
+) -> None:
+    """The one new link of that expiry is it; else nobody knows. One POST in any case."""
+    after = httpx.Response(200, json=[*LINKS_BEFORE, *new])
+    answers = [httpx.Response(200, json=LINKS_BEFORE), httpx.ReadError("lost"), after]
+    async with connect(answers) as (client, server):
+        if found:
+            await links.create(client, "article", 7, expires_date="2100-01-31")
+        else:
+            with pytest.raises(UnknownOutcome, match="nothing is sent again"):
+                await links.create(client, "article", 7, expires_date="2100-01-31")
+        methods = [line.partition(" ")[0] for line in server.asked]
+    assert methods == ["GET", "POST", *["GET"] * (1 if found else 3)]
+
+
+async def test_a_link_that_comes_late(connect: Connect, clock: object) -> None:
+    """The server was still at it at the first look, away at the second; any expiry is ours if none was sent."""
+    late = httpx.Response(200, json=[*LINKS_BEFORE, {"id": "b", "expires_date": "2101-01-01"}])
+    before = httpx.Response(200, json=LINKS_BEFORE)
+    answers = [before, httpx.Response(502), before, httpx.Response(403), late]
+    async with connect(answers) as (client, server):
+        await links.create(client, "collection", 7)
+    assert [line.partition(" ")[0] for line in server.asked] == ["GET", "POST", "GET", "GET", "GET"]
+
+
+async def test_no_link_is_made_unseen(connect: Connect, clock: object) -> None:
+    """Where the links cannot be listed, none is made: it could not be told from others."""
+    async with connect(httpx.Response(403)) as (client, server):
+        with pytest.raises(Forbidden):
             await links.create(client, "article", 7)
-        assert len(server.requests) == 1
+    assert [line.partition(" ")[0] for line in server.asked] == ["GET"]
+
+
+async def test_a_note_is_made_once(connect: Connect, clock: object) -> None:
+    """A lost answer to a POST is never repeated: a second note would be made. One of the same text is it."""
     found = [{"id": 1, "abstract": "Another"}, {"id": 2, "abstract": "A no..."}]
     listed = httpx.Response(200, json=found)
-    for text, outcome in (("A note, whole", 2), ("A note, changed", None)):
-        answers = [httpx.ReadError("lost"), listed, {"id": 2, "text": "A note, whole"}]
-        async with connect(answers) as (client, server):
-            if outcome is None:
-                with pytest.raises(UnknownOutcome):
-                    await notes.create(client, 7, text)
-            else:
-                assert await notes.create(client, 7, text) == outcome
-            assert [line.partition(" ")[0] for line in server.asked] == ["POST", "GET", "GET"]
+    note = httpx.Response(200, json={"id": 2, "text": "A note, whole"})
+    async with connect([httpx.ReadError("lost"), listed, note]) as (client, server):
+        assert await notes.create(client, 7, "A note, whole") == 2
+        assert [line.partition(" ")[0] for line in server.asked] == ["POST", "GET", "GET"]
+    looks = [listed, note] * 3
+    async with connect([httpx.ReadError("lost"), *looks]) as (client, server):
+        with pytest.raises(UnknownOutcome):
+            await notes.create(client, 7, "A note, changed")
+        assert [line.partition(" ")[0] for line in server.asked] == ["POST", *["GET"] * 6]
 
 
 async def test_refusals_have_the_servers_words(connect: Connect) -> None:
