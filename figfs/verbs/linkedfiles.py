@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Collection
 
 import trio
 
 from figfs.content.deletions import Deletions
 from figfs.errors import FigfsError, TooSlow, UnknownOutcome
-from figfs.figshare import files
+from figfs.figshare import files, items
 from figfs.figshare.client import Client
 from figfs.figshare.records import File, Id
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Stored
 from figfs.namespace.sources import LINK_SCHEMES
 from figfs.namespace.tree import Tree
 
@@ -57,18 +58,30 @@ class LinkedFiles:
                 errno.EINVAL, "a linked file must be alone in its article; other files are on their way"
             )
         await self._finish_deletions(article.key.id)
-        stored = await self._make(article.key.id, naming.join_folder_path(place.folder), name, url)
+        known = {
+            node.stored.file.id
+            for node in article.descendants()
+            if isinstance(node, LinkNode) and node.stored is not None
+        }
+        stored = await self._make(article.key.id, naming.join_folder_path(place.folder), name, url, known)
         self._tree.edited(article.key.id)
         return stored
 
-    async def _make(self, article_id: Id, folder: str, name: str, url: str) -> Stored:
+    async def _make(
+        self, article_id: Id, folder: str, name: str, url: str, known: Collection[Id] = ()
+    ) -> Stored:
+        """If the answer is lost, a link to ``url`` that is none of the ``known`` ones is it."""
+
+        async def look() -> Stored | None:
+            for file in await files.list_files(self._client, article_id):
+                if file.is_link_only and file.download_url == url and file.id not in known:
+                    return Stored(file, article_id, folder)
+            return None
+
         try:
             new = await files.initiate_link(self._client, article_id, url, name=name, folder_path=folder)
         except UnknownOutcome as lost:
-            for file in await files.list_files(self._client, article_id):
-                if file.is_link_only and file.download_url == url:
-                    return Stored(file, article_id, folder)
-            raise lost
+            return await items.found_after(lost, look)
         return Stored(File(id=new, name=name, is_link_only=True, download_url=url), article_id, folder)
 
     async def replace(self, old: Stored, place: Container, name: str, url: str) -> Stored:

@@ -142,6 +142,26 @@ def test_private_links(item: str, mount: Mount) -> None:
     assert json.loads((mount / item / ".figshare/links.json").read_bytes()) == every[1:]
 
 
+@pytest.mark.parametrize("place", [f"{DRAFT}/.figshare/links", f"{PROJECT}/.figshare/notes"])
+def test_lost_answers(place: str, mount: Mount) -> None:
+    """What was made though its answer was lost is found, and made once; what was not is EIO, with a reason."""
+    mount.claim("WARNING .*(answer lost|UnknownOutcome)")
+    directory, before = mount / place, names(mount / place)
+    lost = {"role": "api", "method": "POST", "path": "/(private_links|notes)$"}
+    mount.sandbox.set_faults([lost | {"action": "lose_answer"}])
+    mount.sandbox.clear_requests()
+    (directory / "made").write_text('{"expires_date": "2100-03-31"}')
+    assert len(names(directory) - before) == 1
+    mount.sandbox.set_faults([lost | {"action": "status", "status": 502}])
+    assert errno_of(lambda: (directory / "not").write_text('{"expires_date": "2100-04-30"}')) == errno.EIO
+    assert "nothing is sent again" in (directory.parent / "last-error").read_text()
+    mount.sandbox.set_faults([])
+    assert len(mount.sandbox.requests("api", "POST", "/(private_links|notes)$")) == 2
+    assert len(names(directory) - before) == 1
+    for name in names(directory) - before:
+        (directory / name).unlink()
+
+
 def test_a_crate_beside_its_files(mount: Mount, tmp_path: Path) -> None:
     """Copied into a copy of the article, what it names is there, and as large."""
     copy = tmp_path / "crate"
