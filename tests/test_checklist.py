@@ -17,6 +17,7 @@ from figfs.control.checklist import (
     may_be_published,
     of_article,
     of_collection,
+    of_project,
     stamp,
 )
 from figfs.figshare.cards import Card
@@ -245,3 +246,51 @@ def test_the_stamp_is_of_the_files(files: list[File]) -> None:
     points = of_article(card(), files, None, Local())
     other = [msgspec.structs.replace(files[0], size=files[0].size + 1), *files[1:]]
     assert stamp(points, files) != stamp(points, other)
+
+
+def drafts(*numbers: int) -> list[tuple[str, Article]]:
+    """Articles, of which the odd ones are drafts."""
+    dates = (None, "2024-01-01T00:00:00Z")
+    raw = [{"id": n, "title": f"Part {n}", "published_date": dates[n % 2 == 0]} for n in numbers]
+    return [(f"projects/Ice/Part {each['id']}", Article.from_json(each)) for each in raw]
+
+
+def test_a_project_needs_public_articles() -> None:
+    """Each that is not public is in the way, by its path; what Figshare does not require is only said."""
+    project = Card.from_json({"id": 1, "title": "Ice", "role": "Owner"})
+    points = of_project(project, drafts(1, 2, 3), Local())
+    assert in_the_way(points) == ["not public", "not public"]
+    assert [point.text for point in points if point.what == "not public"] == [
+        "projects/Ice/Part 1",
+        "projects/Ice/Part 3",
+    ]
+    points = of_project(project, drafts(2, 4), Local(), edited=["projects/Ice/Part 2"])
+    assert may_be_published(points)
+    notes = {point.what for point in points if point.verdict is Verdict.NOTE}
+    assert notes == {"description", "edited"}
+    assert may_be_published(of_project(project, [], Local()))
+    many = of_project(project, drafts(*range(1, 141, 2)), Local())
+    assert [point.text for point in many if point.what == "not public"][-1] == "and 20 more"
+
+
+@pytest.mark.parametrize(
+    ("fields", "local", "what"),
+    [
+        ({"role": "Viewer"}, Local(), ["role"]),
+        ({"role": "Collaborator"}, Local(), []),
+        ({"published_date": "2024-01-01T00:00:00Z"}, Local(), ["status"]),
+        ({"title": "ab"}, Local(), ["title"]),
+        ({}, Local(owed=2), ["owed"]),
+        ({}, Local(parked=["Part 2/a"], writing=["Part 2/b"]), ["parked", "being written"]),
+    ],
+)
+def test_what_is_in_a_projects_way(fields: dict[str, object], local: Local, what: list[str]) -> None:
+    project = Card.from_json({"id": 1, "title": "Ice", "role": "Owner"} | fields)
+    assert in_the_way(of_project(project, drafts(2), local)) == what
+
+
+def test_the_stamp_knows_the_articles() -> None:
+    """One goes and another comes: the list looks the same, and is of something else."""
+    articles = [article for _, article in drafts(2, 4, 6)]
+    assert stamp([], articles=articles[:2]) == stamp([], articles=articles[1::-1])
+    assert stamp([], articles=articles[:2]) != stamp([], articles=articles[1:])

@@ -250,6 +250,58 @@ async def test_reserve_doi(tmp_path: Path, autojump_clock: MockClock) -> None:
         assert world.wire.count("POST", "/reserve_doi$") == 1
 
 
+@pytest.mark.parametrize("fault", [None, "lose_answer"])
+async def test_a_project(tmp_path: Path, autojump_clock: MockClock, fault: str | None) -> None:
+    """Drafts are in the way by their paths; then one request, also where its answer is lost; only once."""
+    async with open_article(tmp_path) as (world, _):
+        await world.mkdir("projects/ice")
+        article = await world.mkdir("projects/ice/cores")
+        await world.save("projects/ice/cores/a", b"x")
+        listed = await ask(world, "check", path="projects/ice")
+        assert ["no", "not public", "projects/ice/cores"] in listed["points"]
+        assert not listed["may_be_published"]
+        assert isinstance(article.key.id, int)
+        complete(world, article.key.id)
+        stamp = (await ask(world, "check", path="projects/ice/cores"))["stamp"]
+        await ask(world, "publish", path="projects/ice/cores", stamp=stamp)
+        listed = await ask(world, "check", path="projects/ice")
+        assert listed["may_be_published"], listed
+        world.wire.asked.clear()
+        if fault is not None:
+            world.faults({"role": "api", "method": "POST", "path": "/publish$", "action": fault})
+        told = await ask(world, "publish", path="projects/ice", stamp=listed["stamp"])
+        assert (told["published"], told["seen"], told["kind"], told["doi"]) == (True, True, "project", "")
+        assert "/projects/" in told["page"]
+        assert publications(world) == 1
+        node = await world.node("projects/ice")
+        assert world.fs.getxattr(node.inode, "user.figshare.status") == b"public"
+        listed = await ask(world, "check", path="projects/ice")
+        assert [what for verdict, what, _ in listed["points"] if verdict == "no"] == ["status"]
+        with errno_of(EINVAL):
+            await ask(world, "publish", path="projects/ice", stamp=listed["stamp"])
+        with errno_of(EINVAL):
+            await ask(world, "reserve-doi", path="projects/ice")
+
+
+async def test_a_project_that_changes(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """An article that comes between the list and the yes: ESTALE. What is owed in it is in the way."""
+    async with open_article(tmp_path) as (world, _):
+        await world.mkdir("projects/ice")
+        stamp = (await ask(world, "check", path="projects/ice"))["stamp"]
+        article = await world.mkdir("projects/ice/cores")
+        assert isinstance(article.key.id, int)
+        await world.save("projects/ice/cores/a", b"x")
+        world.sandbox.store.update(
+            "articles", article.key.id, {"version": 1, "published": "2024-01-01T00:00:00Z"}
+        )
+        with errno_of(ESTALE):
+            await ask(world, "publish", path="projects/ice", stamp=stamp)
+        await world.unlink("projects/ice/cores/a")
+        listed = await ask(world, "check", path="projects/ice")
+        assert [what for verdict, what, _ in listed["points"] if verdict == "no"] == ["owed"]
+        assert publications(world) == 0
+
+
 async def test_paths(tmp_path: Path, autojump_clock: MockClock) -> None:
     """What is named is an item or in one; links in collections lead to it; nothing else is published."""
     async with open_article(tmp_path) as (world, number):

@@ -23,7 +23,7 @@ LONGEST = 400  #: characters of one point
 MARKS = {"ok": "ok", "note": "note", "no": "NO"}
 
 
-@click.command("publish", short_help="Publish an article or a collection, for good.")
+@click.command("publish", short_help="Publish an article, a collection or a project, for good.")
 @click.argument("path")
 @click.option(
     "--dry-run", is_flag=True, help="Only show the check list; exit code 0 if nothing is in the way."
@@ -35,6 +35,7 @@ def publish_command(*, path: str, dry_run: bool, yes: bool, state_dir: str | Non
 
     A published version cannot be taken back. It is published only if Figshare is owed nothing of it and
     nothing else is in the way, and only what the list was about: if that changes meanwhile, nothing is.
+    A project has no versions and no DOI: it becomes public, once, when every article in it is.
     """
     found = find(path, state_dir, config)
     listed = found.ask_one("check", patience=PATIENCE, path=found.inside)
@@ -43,7 +44,7 @@ def publish_command(*, path: str, dry_run: bool, yes: bool, state_dir: str | Non
         return 0 if listed["may_be_published"] else 1
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("a published version cannot be taken back: say --yes")
+            raise click.UsageError("what is published cannot be taken back: say --yes")
         click.confirm("Publish it, for good?", abort=True, err=True)
     return _publish(found, listed["stamp"])
 
@@ -68,11 +69,17 @@ def _publish(found: Found, stamp: str) -> int:
             tell(visible(str(line["step"]), LONGEST))
         if line.get("published") is False:
             review = f" ({visible(line['review'], LONGEST)})" if line["review"] else ""
-            print(f"Accepted, and no new version is there yet: a review or an embargo comes first{review}")
+            what = "it is not public yet" if line["kind"] == "project" else "no new version is there yet"
+            print(f"Accepted, and {what}: a review or an embargo comes first{review}")
             return 0
         if line.get("published"):
-            print(f"Published: version {visible(str(line['version'] or 'not told'))}")
-            for what, key in (("DOI", "doi"), ("URL", "page")):
+            shown = [("DOI", "doi"), ("URL", "page")]
+            if line["kind"] == "project":
+                print("Published")
+                del shown[0]
+            else:
+                print(f"Published: version {visible(str(line['version'] or 'not told'))}")
+            for what, key in shown:
                 print(f"{what}: {visible(str(line[key] or 'Figshare does not tell it'))}")
             if not line["seen"]:
                 tell("it is published, but the public does not see it yet (or it is under an embargo)")

@@ -18,6 +18,8 @@ from figfs.figshare.records import Article, File, Id
 from figfs.terminal import amount, count
 
 NAMED = 5  #: names in one line; the others are counted
+MOST_DRAFTS = 50  #: articles of a project that are named, a line each
+VIEWER, OWNER = "viewer", "owner"  #: ``Card.role``, whatever its case
 SHORTEST_TITLE = 3  #: characters (api.md §3)
 
 
@@ -65,11 +67,12 @@ def may_be_published(points: Iterable[Point]) -> bool:
     return all(point.verdict is not Verdict.IN_THE_WAY for point in points)
 
 
-def stamp(points: Iterable[Point], files: Iterable[File] = ()) -> str:
-    """The same as long as a person would be shown the same list, of the same files."""
+def stamp(points: Iterable[Point], files: Iterable[File] = (), articles: Iterable[Article] = ()) -> str:
+    """The same as long as a person would be shown the same list, of the same files or articles."""
     shown = [(str(point.verdict), point.what, point.text) for point in points]
     held = [(str(file.id), file.name, file.size, file.md5) for file in files]
-    return hashlib.blake2b(repr((shown, held)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    inside = sorted(str(article.id) for article in articles)
+    return hashlib.blake2b(repr((shown, held, inside)).encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def of_article(card: Card, files: Sequence[File], published: Published | None, local: Local) -> list[Point]:
@@ -102,6 +105,47 @@ def of_collection(
         {article.id: article.title for article in published.articles},
     )
     return [*points, *_next(published, found)]
+
+
+def of_project(
+    card: Card, articles: Sequence[tuple[str, Article]], local: Local, *, edited: Sequence[str] = ()
+) -> list[Point]:
+    """The points of a project: it is published once, and only when every article in it is public.
+
+    ``articles``: each with its path in the mount. ``edited``: those that were changed since their last
+    version, as far as that is known.
+    """
+    points = [_required("title", card.title if len(card.title.strip()) >= SHORTEST_TITLE else "")]
+    description = _plain(card.description)  # not required, for all that is described
+    points.append(Point(Verdict.OK if description else Verdict.NOTE, "description", description or "none"))
+    points += _role(card)
+    if articles:
+        points.append(Point(Verdict.OK, "articles", str(len(articles))))
+    else:
+        points.append(Point(Verdict.NOTE, "articles", "none: it would be public, and empty"))
+    drafts = sorted(path for path, article in articles if article.published_date is None)
+    points += [Point(Verdict.IN_THE_WAY, "not public", path) for path in drafts[:MOST_DRAFTS]]
+    if len(drafts) > MOST_DRAFTS:
+        more = len(drafts) - MOST_DRAFTS
+        points.append(Point(Verdict.IN_THE_WAY, "not public", f"and {more} more"))
+    if edited:
+        points.append(Point(Verdict.NOTE, "edited", f"not public as they are now: {_named(edited)}"))
+    points += _local(local)
+    if card.is_published:
+        points.append(
+            Point(Verdict.IN_THE_WAY, "status", "public already, and what is changed in it is so at once")
+        )
+    return points
+
+
+def _role(card: Card) -> list[Point]:
+    """Only an owner may publish, as far as is known; of a group's project perhaps its administrators."""
+    role = card.role.casefold()
+    if role == VIEWER:
+        return [Point(Verdict.IN_THE_WAY, "role", "it is shared with this account as a viewer only")]
+    if role and role != OWNER:
+        return [Point(Verdict.NOTE, "role", f"{card.role}: Figshare may want its owner to do it")]
+    return []
 
 
 # ---- metadata --------------------------------------------------------------------------------------------

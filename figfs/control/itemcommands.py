@@ -108,8 +108,8 @@ class ItemCommands:
     async def _itself(self, request: Request) -> Container:
         """The item that a path is: what is published is never guessed."""
         node = await self.find(str(request.get("path") or ""))
-        if not isinstance(node, Container) or node.kind not in (Kind.ARTICLE, Kind.COLLECTION):
-            raise OSError(errno.EINVAL, "name the directory of an own article or collection")
+        if not isinstance(node, Container) or node.kind not in OWN:
+            raise OSError(errno.EINVAL, "name the directory of an own article, collection or project")
         return node
 
     # -- publishing ------------------------------------------------------------
@@ -128,13 +128,15 @@ class ItemCommands:
         outcome = await self._publishing.publish(node, str(request.get("stamp") or ""), tell)
         card = outcome.card
         await send(
-            {"published": outcome.done, "doi": card.doi, "version": card.version, "seen": outcome.seen,
-             "page": page(card, draft=not outcome.done), "review": card.curation_status}
+            {"published": outcome.done, "kind": OWN[node.kind], "doi": card.doi, "version": card.version,
+             "seen": outcome.seen, "page": page(card, draft=not outcome.done), "review": card.curation_status}
         )  # fmt: skip
 
     async def _reserve_doi(self, request: Request, send: Send) -> None:
         """The DOI of an item that has one is told; for others one is reserved, once."""
         node = await self._itself(request)
+        if node.kind is Kind.PROJECT:
+            raise OSError(errno.EINVAL, "a project has no DOI: the articles in it have")
         card = await self._publishing.card(node)
         if card.doi:
             await send({"doi": card.doi, "new": False})

@@ -1,7 +1,9 @@
-"""Publishing an article or a collection: the check list, of what Figshare and this mount know, and the act.
+"""Publishing an article, a collection or a project: the check list, of what Figshare and this mount know, and
+the act.
 
 Nothing is ever published but by this command. The request is sent once; where its answer is lost, the version
-that Figshare shows tells what became of it, and it is not sent again.
+that Figshare shows (of a project, which has none: that it is public) tells what became of it, and it is not
+sent again.
 """
 
 from __future__ import annotations
@@ -23,21 +25,22 @@ from figfs.errors import FigfsError, Forbidden, NotFound, UnknownOutcome
 from figfs.figshare import cards, collections, files, projects, public
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
-from figfs.figshare.records import File, Id
+from figfs.figshare.records import Article, ArticleDetails, File, Id
+from figfs.namespace import standing
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Key, Kind
 from figfs.namespace.tree import Tree
 from figfs.writing import tempnames
 
-#: Seconds between looks at what came of a request whose answer was lost.
 T = TypeVar("T")
 
+#: Seconds between looks at what came of a request whose answer was lost.
 LOOKS_AFTER_LOSS = (1.0, 2.0, 4.0, 8.0)
 PUBLIC_TIMEOUT = 60.0  #: seconds in which the public version should be there (quirks L11)
 PUBLIC_PAUSE = 2.0  #: seconds between looks for it
 LOOK_TIMEOUT = 10.0  #: seconds for one of these looks
 
-KINDS = {Kind.ARTICLE: "article", Kind.COLLECTION: "collection"}
+KINDS = {Kind.ARTICLE: "article", Kind.COLLECTION: "collection", Kind.PROJECT: "project"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,23 +97,27 @@ class Publishing:
 
     async def card(self, node: Container) -> Card:
         """The item as its owner sees it now."""
-        kind = {**KINDS, Kind.PROJECT: "project"}[node.kind]
-        return await cards.get_own(self._client, kind, node.key.id, project_id=_project_of(node))
+        return await cards.get_own(self._client, KINDS[node.kind], node.key.id, project_id=_project_of(node))
 
     async def look(self, node: Container) -> CheckList:
-        """The check list of an article or a collection, asked of Figshare anew."""
+        """The check list of ``node``, asked of Figshare anew."""
         if node.kind not in KINDS:
-            raise OSError(EINVAL, "only an article or a collection can be published")
+            raise OSError(EINVAL, "only an article, a collection or a project can be published")
         known = _known(node)
         self._tree.expire(node)
         await self._listings.ensure_listed(node, must_succeed=True)
         card = await self.card(node)
+        if node.kind is Kind.PROJECT:
+            inside = await projects.list_articles(self._client, node.key.id)
+            local = await self._local(node, known, [])
+            points = checklist.of_project(card, _named(node, inside), local, edited=_edited(node))
+            return CheckList(card, points, checklist.stamp(points, articles=inside))
         published = await self._published(node, card)
         if node.kind is Kind.COLLECTION:
             members = await collections.list_articles(self._client, node.key.id)
             local = await self._local(node, known, [])
             points = checklist.of_collection(card, members, published, local)
-            return CheckList(card, points, checklist.stamp(points))
+            return CheckList(card, points, checklist.stamp(points, articles=members))
         held = await self._files(node)
         local = await self._local(node, known, held)
         points = checklist.of_article(card, held, published, local)
@@ -146,7 +153,7 @@ class Publishing:
             await tell("the answer of Figshare was lost: looking what became of it")
             if not await self._was_published(node, before):
                 raise UnknownOutcome(
-                    "the answer of Figshare was lost, and it shows no new version yet. Nothing is sent "
+                    "the answer of Figshare was lost, and it shows nothing new yet. Nothing is sent "
                     "again: look with 'figfs info' before you publish it anew"
                 ) from lost
         self._tree.expire(node)
@@ -176,9 +183,13 @@ class Publishing:
         return await self._unseen(node, before)
 
     async def _seen(self, node: Container, card: Card) -> Outcome:
-        """Its files are public from now on: that is listed at once, for the kernel does not ask again."""
+        """It is public from now on, and so are its files: that is listed at once, for the kernel does not ask
+        again. Of what is no article, only the list that it is in tells.
+        """
+        listed = node if node.kind is Kind.ARTICLE else node.parent
         with contextlib.suppress(OSError):  # it may have been removed meanwhile
-            await self._quietly(self._listings.ensure_listed(node))
+            if listed is not None:
+                await self._quietly(self._listings.ensure_listed(listed, must_succeed=True))
         return Outcome(card, seen=True)
 
     async def _unseen(self, node: Container, before: Card) -> Outcome:
@@ -243,7 +254,7 @@ class Publishing:
         for child in node.descendants():
             name = child.path().lstrip("/")[len(base) + 1 :]
             if isinstance(child, Container):
-                if not child.children:
+                if child.kind is Kind.FOLDER and not child.children:
                     only_here.append(f"{name}/")
                 continue
             if child.key.kind is Kind.HELD_LINK:
@@ -278,9 +289,12 @@ class Publishing:
 
 
 def _is_newer(card: Card, before: Card) -> bool:
-    """Whether ``before`` has been published. A change of metadata alone makes no new version (quirks P2)."""
+    """Whether ``before`` has been published. A change of metadata alone makes no new version (quirks P2), and
+    projects have none.
+    """
     published = card.status == "public" and before.status == "draft"
-    return published or (card.version or 0) > (before.version or 0)
+    first = card.is_published and not before.is_published
+    return published or first or (card.version or 0) > (before.version or 0)
 
 
 def _known(node: Container) -> dict[Id, tuple[int, str]]:
@@ -295,6 +309,22 @@ def _known(node: Container) -> dict[Id, tuple[int, str]]:
 def _project_of(article: Container) -> Id | None:
     parent = article.parent
     return parent.key.id if parent is not None and parent.kind is Kind.PROJECT else None
+
+
+def _named(project: Container, articles: Sequence[Article]) -> list[tuple[str, Article]]:
+    """The articles of a project, each with its path in the mount; its title, if it came a moment ago."""
+    paths = {child.key.id: child.path().lstrip("/") for child in project.children.values()}
+    return [(paths.get(article.id, article.title), article) for article in articles]
+
+
+def _edited(project: Container) -> list[str]:
+    return [
+        child.path().lstrip("/")
+        for child in project.children.values()
+        if isinstance(child, Container)
+        and isinstance(child.record, ArticleDetails)
+        and standing.is_edited(child.record)
+    ]
 
 
 def _is_in_local(file: FileNode) -> bool:

@@ -59,9 +59,9 @@ async def get_public(client: Client, kind: str, item_id: Id, *, version: int | N
 
 
 async def publish(client: Client, kind: str, item_id: Id) -> None:
-    """Make the next public version of an article or a collection.
+    """Make the next public version of an article or a collection, or a project public, in which all is.
 
-    Never sent twice: a lost answer raises ``UnknownOutcome``, and the item's version tells.
+    Never sent twice: a lost answer raises ``UnknownOutcome``, and the item's version or status tells.
     """
     await client.call("POST", f"{own_path(kind, item_id)}/publish", read=nothing)
 

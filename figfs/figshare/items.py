@@ -45,7 +45,9 @@ async def create(client: Client, path: str, body: Mapping[str, object]) -> Id:
 
 
 async def found_after(lost: UnknownOutcome, look: Callable[[], Awaitable[T | None]]) -> T:
-    """What ``look`` finds of a POST whose answer was lost; it is not sent again. ``UnknownOutcome``: nothing."""
+    """What ``look`` finds of a POST whose answer was lost, which is not sent again. ``UnknownOutcome``:
+    nothing.
+    """
     for pause in LOOKS:
         await trio.sleep(pause)
         with contextlib.suppress(RemoteError):
@@ -53,7 +55,8 @@ async def found_after(lost: UnknownOutcome, look: Callable[[], Awaitable[T | Non
             if found is not None:
                 return found
     raise UnknownOutcome(
-        f"{lost}; Figshare does not show what it would have made, and nothing is sent again", status=lost.status
+        f"{lost}; Figshare does not show what it would have made, and nothing is sent again",
+        status=lost.status,
     ) from lost
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, history, render, search, validation
+from figfs.sandbox import articles, history, render, search, sharing, validation
 from figfs.sandbox.api_articles import filters
 from figfs.sandbox.errors import bad_request, not_found
 from figfs.sandbox.http import json_object, json_response, private, public
@@ -127,11 +127,10 @@ def _public_articles(sandbox: Sandbox, rows: list[Row]) -> Response:
 
 
 async def publish_project(sandbox: Sandbox, request: Request) -> Response:
-    """Only when everything in it is public."""
+    """Only its owner may, and only when everything in it is public. It has no versions."""
     number = request.path_params["project_id"]
-    row = sandbox.store.row("SELECT * FROM projects WHERE id = ? AND owner = ?", number, sandbox.account.id)
-    if row is None:
-        raise not_found("project", number)
+    row = sharing.visible(sandbox, number)
+    sharing.require(sandbox, row, sharing.OWNER)
     if sandbox.store.value("SELECT count(*) FROM articles WHERE project_id = ? AND version = 0", number):
         raise bad_request("All items of the project have to be public", "ProjectHasPrivateItems")
     now = sandbox.clock.stamp()

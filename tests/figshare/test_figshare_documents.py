@@ -160,7 +160,7 @@ async def test_a_link_whose_answer_is_lost(
 
 
 async def test_a_link_that_comes_late(connect: Connect, clock: object) -> None:
-    """The server was still at it at the first look, away at the second; any expiry is ours if none was sent."""
+    """The server was still at it at the first look, away at the second. None was sent: any expiry is ours."""
     late = httpx.Response(200, json=[*LINKS_BEFORE, {"id": "b", "expires_date": "2101-01-01"}])
     before = httpx.Response(200, json=LINKS_BEFORE)
     answers = [before, httpx.Response(502), before, httpx.Response(403), late]

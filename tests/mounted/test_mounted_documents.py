@@ -144,7 +144,7 @@ def test_private_links(item: str, mount: Mount) -> None:
 
 @pytest.mark.parametrize("place", [f"{DRAFT}/.figshare/links", f"{PROJECT}/.figshare/notes"])
 def test_lost_answers(place: str, mount: Mount) -> None:
-    """What was made though its answer was lost is found, and made once; what was not is EIO, with a reason."""
+    """What was made though its answer was lost is found, and made once; what was not: EIO, and a reason."""
     mount.claim("WARNING .*(answer lost|UnknownOutcome)")
     directory, before = mount / place, names(mount / place)
     lost = {"role": "api", "method": "POST", "path": "/(private_links|notes)$"}

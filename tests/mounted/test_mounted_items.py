@@ -209,6 +209,45 @@ def test_a_collection_is_published(make_mount: MakeMount, make_sandbox: Any) -> 
     assert mount.sandbox.account()["articles"] == before
 
 
+def test_a_project_is_published(make_mount: MakeMount) -> None:
+    """Its drafts first, each by its path; then it is public: no version, no DOI, its page; only once."""
+    mount = make_mount()
+    project = mount / "projects" / "Ice"
+    project.mkdir()
+    for name in ("Cores", "Maps"):
+        (project / name).mkdir()
+        (project / name / "data.csv").write_text(f"{name}\n")
+        number = mount.sandbox.article(name)["id"]
+        mount.sandbox.ask("PATCH", f"/v2/account/articles/{number}", READY)
+    said = figfs(mount, "publish", "--yes", project, code=1)
+    for name in ("Cores", "Maps"):
+        assert re.search(rf"NO +not public +projects/Ice/{name}\n", said)
+    assert "2 points in the way" in said
+    assert publications(mount) == 0
+    for name in ("Cores", "Maps"):
+        figfs(mount, "publish", "--yes", project / name)
+    assert os.getxattr(project, "user.figshare.status") == b"private"
+    mount.sandbox.clear_requests()
+    assert "Nothing is in the way." in figfs(mount, "publish", "--dry-run", project)
+    assert "say --yes" in figfs(mount, "publish", project, code=2, stdin=b"y\n")
+    assert publications(mount) == 0
+    mount.sandbox.set_faults(
+        [{"role": "api", "method": "POST", "path": "/publish$", "action": "lose_answer"}]
+    )
+    said = figfs(mount, "publish", "--yes", project)
+    mount.sandbox.set_faults([])
+    assert "the answer of Figshare was lost" in said
+    assert re.search(r"\nPublished\nURL: http://127.0.0.1:\d+/projects/_/\d+\n", said)
+    assert "DOI" not in said
+    assert publications(mount) == 1
+    assert os.getxattr(project, "user.figshare.status") == b"public"
+    number = json.loads(figfs(mount, "info", "--json", project))["id"]
+    assert names(mount / "public" / "projects" / str(number)) == {"Cores", "Maps"}
+    said = figfs(mount, "publish", "--yes", project, code=1)
+    assert re.search("NO +status +public already", said)
+    assert "a project has no DOI" in figfs(mount, "reserve-doi", project, code=1)
+
+
 def test_info(make_mount: MakeMount, make_sandbox: Any) -> None:
     """Of every kind, also through the link in a collection, as a card and as JSON."""
     mount = make_mount(sandbox=make_sandbox(seed="example"))
