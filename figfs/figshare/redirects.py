@@ -7,8 +7,8 @@ there is no repr.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import email.utils
 import urllib.parse
 from collections.abc import Mapping
 from types import TracebackType
@@ -16,6 +16,7 @@ from types import TracebackType
 import cachetools
 import trio
 
+from figfs.figshare.dates import http_date, seconds_between
 from figfs.figshare.records import Id
 from figfs.figshare.wire import Failed
 
@@ -123,11 +124,9 @@ def life_of(target: str, headers: Mapping[str, str]) -> float:
     lives = query.get("X-Amz-Expires", "")
     if not (lives.isascii() and lives.isdigit() and len(lives) <= 9):
         return UNKNOWN_LIFE
-    age = 0.0
-    try:
+    made: datetime.datetime | None = None
+    with contextlib.suppress(ValueError):
         made = datetime.datetime.strptime(query.get("X-Amz-Date", "") + "+0000", "%Y%m%dT%H%M%SZ%z")
-        now = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        age = max(0.0, (now - made).total_seconds())
-    except (ValueError, TypeError):  # no such dates (TypeError: one without a zone): it was made just now
-        pass
+    # Without such dates it was made just now.
+    age = max(0.0, seconds_between(made, http_date(headers.get("date"))) or 0.0)
     return min(float(lives) - age - MARGIN, LONGEST_LIFE)

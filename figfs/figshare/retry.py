@@ -8,8 +8,9 @@ other loss of the answer to a POST is an *unknown outcome*: the caller looks bef
 
 from __future__ import annotations
 
-import email.utils
 import enum
+
+from figfs.figshare.dates import http_date, seconds_between
 
 
 class Verdict(enum.Enum):
@@ -89,12 +90,8 @@ def retry_after_seconds(value: str | None, *, date: str | None) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(min(int(value[:9]), 10**6))
-    try:
-        then = email.utils.parsedate_to_datetime(value)
-        now = email.utils.parsedate_to_datetime(date or "")
-        return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):  # TypeError: one with a zone, one without
-        return None
+    wait = seconds_between(http_date(date), http_date(value))
+    return None if wait is None else max(0.0, wait)
 
 
 def _is_temporary(outcome: Outcome) -> bool:

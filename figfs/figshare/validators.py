@@ -7,11 +7,12 @@ they are used where they come, and nothing depends on them. In memory only, for 
 from __future__ import annotations
 
 import dataclasses
-import email.utils
 import re
 from collections.abc import Mapping
 
 import cachetools
+
+from figfs.figshare.dates import http_date, seconds_between
 
 ROOM = 16 << 20  #: bytes of answers kept
 LARGEST = 4 << 20  #: and of one
@@ -21,6 +22,9 @@ _UNDATED = re.compile(r"/articles/[^/?]+")
 
 #: Seconds between Last-Modified and Date, from which on a later change has another date for sure.
 _RESOLUTION = 2.0
+
+#: What is sent back as it came: a header takes no more, and no server needs as much.
+_SENDABLE = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,999}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,16 +63,17 @@ def conditions_of(path: str, headers: Mapping[str, str]) -> dict[str, str]:
     """The headers with which to ask for an answer again; none where it has no validator to rely on. Pure."""
     if "no-store" in headers.get("cache-control", "").lower():
         return {}
-    modified = headers.get("last-modified", "")
-    if etag := headers.get("etag", "").strip():
+    modified, etag = (_sendable(headers.get(name, "")) for name in ("last-modified", "etag"))
+    if etag:
         found = {"If-None-Match": etag}
         return {**found, "If-Modified-Since": modified} if modified else found
     if _UNDATED.search(path) or not modified:
         return {}
-    try:
-        then = email.utils.parsedate_to_datetime(modified)
-        now = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        settled = (now - then).total_seconds() >= _RESOLUTION
-    except (ValueError, TypeError):  # TypeError: one with a zone, one without
-        return {}
-    return {"If-Modified-Since": modified} if settled else {}
+    age = seconds_between(http_date(modified), http_date(headers.get("date")))
+    return {"If-Modified-Since": modified} if age is not None and age >= _RESOLUTION else {}
+
+
+def _sendable(value: str) -> str:
+    """A validator, or "" for what is none that could be sent."""
+    value = value.strip()
+    return value if _SENDABLE.fullmatch(value) else ""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from figfs.figshare.retry import (
@@ -109,3 +109,23 @@ def test_what_the_server_asks_for_is_waited(tries: int, jitter: float, asked: fl
 def test_retry_after(value: str | None, date: str | None, expected: float | None) -> None:
     """Seconds, or a date by the server's own clock; nonsense is ignored."""
     assert retry_after_seconds(value, date=date) == expected
+
+
+@given(
+    st.text(max_size=40)
+    | st.builds(
+        "{}, {} {} {} 00:00:00 {}".format,
+        st.sampled_from(["Mon", ""]),
+        st.integers(0, 10**25),
+        st.sampled_from(["Jan", "x", "1"]),
+        st.sampled_from([1, 9999, 10**20]),
+        st.sampled_from(["GMT", "-0000", "+9999", f"+{10**24}"]),
+    )
+)
+@example("Mon, 01 Jan 2024 00:00:00 +9999999999999999999999")
+@example("Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+def test_any_retry_after(value: str) -> None:
+    """Seconds that can be waited, or None, whatever a header says."""
+    for asked, date in ((value, "Mon, 01 Jan 2024 00:00:00 GMT"), ("Mon, 01 Jan 2024 00:00:00 GMT", value)):
+        wait = retry_after_seconds(asked, date=date)
+        assert wait is None or 0 <= wait < 1e12

@@ -103,3 +103,13 @@ async def test_a_304_that_was_not_asked_for_is_an_error(connect: Any) -> None:
     async with connect([httpx.Response(304)]) as (client, _server):
         with pytest.raises(RemoteError, match="304"):
             await articles.get(client, 5)
+
+
+@pytest.mark.parametrize("etag", ['"é"', "\xff", "x" * 2000, "\x7f", ""])
+async def test_a_validator_that_cannot_be_sent_back_is_none(connect: Any, etag: str) -> None:
+    """A header takes no more than ASCII: the next request must not fail for what the last answer had."""
+    answer = httpx.Response(200, json=[{"id": 3}], headers=[(b"ETag", etag.encode())])
+    async with connect([answer]) as (client, server):
+        for _ in range(2):
+            assert [project.id for project in await projects.list_own(client)] == [3]
+        assert not [r for r in server.requests if "if-none-match" in r.headers]
