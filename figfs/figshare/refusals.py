@@ -14,6 +14,7 @@ from figfs import errors
 from figfs.figshare.records import decode
 
 LONGEST = 200  #: characters of the server's own words that go into an error's text
+READ = 100_000  #: bytes of a body that are looked at
 
 _BY_STATUS: dict[int, type[errors.RemoteError]] = {
     401: errors.Unauthorized,
@@ -64,7 +65,8 @@ def refusal(status: int, body: bytes, *, what: str, secrets: Iterable[str] = ())
 
 def said(body: bytes) -> str:
     """What an error body says, in one line without control characters."""
-    text = body[:100_000].decode("utf-8", "replace").strip()
+    body = body[:READ]
+    text = body.decode("utf-8", "replace").strip()
     try:
         parts = list(_texts(decode(body)))
     except errors.BadAnswer:
@@ -106,5 +108,6 @@ def _texts(raw: object, depth: int = 0) -> list[str]:
 
 
 def _without_tags(text: str) -> str:
-    text = re.sub(r"(?is)<(script|style|head)\b.*?(</\1>|$)|<!--.*?-->", " ", text)
+    # What is not closed goes on to the end: else each "<!--" of a thousand would look for its end there.
+    text = re.sub(r"(?is)<(script|style|head)\b.*?(</\1>|$)|<!--.*?(-->|$)", " ", text)
     return html.unescape(re.sub(r"<[^<>]{0,2000}>", " ", text))

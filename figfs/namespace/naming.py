@@ -23,6 +23,9 @@ MAX_NAME_BYTES = 255
 UNTITLED = "untitled"  #: stands for what no directory can hold as a name: "", "." and ".."
 SLASH = "\u2215"  #: "∕", DIVISION SLASH: stands for "/"
 
+#: Characters of a title that are looked at: far more than a name can show (quirks L2: 1,000 at most).
+_LONGEST_TITLE = 20_000
+
 _MAX_ID_BYTES = 64  # a longer (string) id is cut in a name: the number after it keeps names unique
 
 _BLOCK_TAG = re.compile(
@@ -44,7 +47,8 @@ _MARKUP = re.compile(
 
 _REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # controls, lone surrogates
 _SPACES = re.compile(r"\s+")
-_ENDS = re.compile(r"((?:&#[0-9]{1,5};)*)(.*?)((?:&#[0-9]{1,5};)*)", re.DOTALL)
+_ENTITIES_BEFORE = re.compile(r"\A(?:&#[0-9]{1,5};)+")
+_ENTITIES_AFTER = re.compile(r"\A(?:;[0-9]{1,5}#&)+")  # of the text written backwards
 _BREAK = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # white space that is no space: tabs, line ends
 
 # An extension has a letter, and no white space: "v1.2" and "Fig 1. Overview" have none. What is before a
@@ -65,7 +69,7 @@ def name_from_title(title: str) -> str:
     purpose (``title_from_name``). What is left empty, "." or ".." is ``UNTITLED``; what is longer than 255
     bytes is cut at a character.
     """
-    before, text, after = _kept_ends(title)
+    before, text, after = _kept_ends(title[:_LONGEST_TITLE])
     name = _clean(_reduce(text)).strip()
     if before or after:
         name = before + name + after
@@ -77,15 +81,15 @@ def name_from_title(title: str) -> str:
 
 def _kept_ends(title: str) -> tuple[str, str, str]:
     """The white space that is written as entities at both ends, and what is between."""
-    match = _ENDS.fullmatch(title)
-    if match is None:
-        return "", title, ""
+    rest = _ENTITIES_BEFORE.sub("", title, count=1)
+    text = _ENTITIES_AFTER.sub("", rest[::-1], count=1)[::-1]
     before, after = (
-        "".join(chr(int(number)) for number in re.findall("[0-9]+", match[group])) for group in (1, 3)
+        "".join(chr(int(number)) for number in re.findall("[0-9]+", part))
+        for part in (title[: len(title) - len(rest)], rest[len(text) :])
     )
     if any(not character.isspace() or _BREAK.match(character) for character in before + after):
         return "", title, ""
-    return before, match[2], after
+    return before, text, after
 
 
 def title_from_name(name: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 from hypothesis import given
@@ -124,3 +125,17 @@ def test_secrets_are_blotted_out() -> None:
     text = str(refusal(401, b'{"message": "invalid token abc123"}', what="GET /x", secrets=["abc123"]))
     assert "abc123" not in text
     assert "***" in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<!--" * 200_000, b"<script>" * 100_000, b"<" * 1_000_000, b"max-file " * 100_000,
+     b"{" + b",".join(b'"k%d": "x"' % n for n in range(200_000)) + b"}", b"[" * 1_000_000],
+    ids=["comments", "scripts", "brackets", "words", "keys", "depth"],
+)  # fmt: skip
+def test_a_body_of_any_length_is_read_at_once(body: bytes) -> None:
+    """Nobody waits for what a server has to say about an error: the loop has one thread."""
+    began = time.process_time()
+    text = str(refusal(400, body, what="GET /x"))
+    assert time.process_time() - began < 1
+    assert len(text) < 300
