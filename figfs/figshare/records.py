@@ -26,8 +26,12 @@ from figfs.errors import BadAnswer
 
 log = logging.getLogger(__name__)
 
-#: Figshare's ids are integers from 1; another server's may be strings. A numeric string is the integer.
+#: Figshare's ids are integers from 1, of 63 bits (SQLite's, and enough); another server's may be strings. A
+#: numeric string is the integer.
 Id = int | str
+
+LONGEST_ID = 255  #: characters of one that is a string: what a name can have
+LONGEST_NUMBER = 1000  #: digits; JSON has no limit
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,14 +273,15 @@ def id_order(id: Id) -> tuple[bool, int, str]:
 def decode(body: bytes) -> Any:
     """Parsed JSON of ``body``; raises ``BadAnswer`` if it is none.
 
-    Python's own parser is the second try: it takes a lone surrogate, which would else cost 1000 titles.
+    Python's own parser is the second try: it takes a lone surrogate, or a number of thousands of digits,
+    which would else cost 1000 titles.
     """
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         pass
     try:
-        return json.loads(body)
+        return json.loads(body, parse_int=_integer)
     except (ValueError, RecursionError):
         raise BadAnswer("the answer is not JSON") from None
 
@@ -305,23 +310,28 @@ def read_list(cls: type[R], raw: object) -> list[R]:
     return found
 
 
+def _integer(digits: str) -> int | None:
+    """None for one that Python does not read: its time would grow with the square of its length."""
+    return int(digits) if len(digits) <= LONGEST_NUMBER else None
+
+
 # One reader for each type of field: the value, or None for "not there or not to be understood".
 
 
 def _id(value: object) -> Id | None:
     if isinstance(value, str):
         value = (_text(value) or "").strip()
-        if value.isascii() and value.isdigit() and len(value) < 20:
+        if value.isascii() and value.isdigit() and len(value) < 20 and int(value) < 1 << 63:
             value = int(value)
     elif isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value if value >= 1 else None  # 0 stands for "none", in project_id for example
+        return value if 1 <= value < 1 << 63 else None  # 0 stands for "none", in project_id for example
     if isinstance(value, str):
         # An id becomes a segment of a URL's path: "." and ".." would change the path even when quoted.
-        return value if value.strip(".") else None
+        return value if value.strip(".") and len(value) <= LONGEST_ID else None
     return None
 
 

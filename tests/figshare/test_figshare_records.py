@@ -116,6 +116,8 @@ def test_a_listing_that_is_no_list_is_a_bad_answer(raw: object) -> None:
         ("0005", 5),
         ("²", "²"),
         ("1" * 30, "1" * 30),
+        (2**63 - 1, 2**63 - 1),
+        (str(2**63), str(2**63)),
     ],
 )
 def test_usable_ids(raw: object, expected: object) -> None:
@@ -123,7 +125,9 @@ def test_usable_ids(raw: object, expected: object) -> None:
     assert Item.from_json({"id": raw}).id == expected
 
 
-@pytest.mark.parametrize("raw", [None, "", " ", 0, -3, True, 1.5, [], {}, ".", "..", "0"])
+@pytest.mark.parametrize(
+    "raw", [None, "", " ", 0, -3, True, 1.5, [], {}, ".", "..", "0", 2**63, 1e300, "x" * 256]
+)
 def test_unusable_ids(raw: object) -> None:
     """What cannot name an item in a URL is no id."""
     with pytest.raises(BadAnswer):
