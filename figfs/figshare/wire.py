@@ -201,7 +201,7 @@ class Wire:
         self.in_flight += 1
         started = trio.current_time()
         try:
-            with _translated(what):
+            with _translated(what), _host_checked(what):
                 if direct is None:
                     request = self._http.build_request(
                         method, url, params=params, headers=dict(headers or {}), content=content
@@ -394,6 +394,17 @@ def _translated(what: str) -> Iterator[None]:
         raise Failed(Failure.LOST, Unreachable(f"{what}: connection lost ({_reason(exc)})")) from exc
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Failed(Failure.GARBLED, BadAnswer(f"{what}: {_reason(exc)}")) from exc
+
+
+@contextlib.contextmanager
+def _host_checked(what: str) -> Iterator[None]:
+    """A host that is no name ("https://xn--/", "https://../", a label of 70 letters) is found out where it is
+    encoded: by httpx, which reads a Location as well, or by the resolver.
+    """
+    try:
+        yield
+    except UnicodeError as exc:
+        raise Failed(Failure.GARBLED, BadAnswer(f"{what}: a URL without a possible host")) from exc
 
 
 def _reason(exc: Exception) -> str:

@@ -362,3 +362,26 @@ async def test_proxies_are_those_of_httpx(
     async with ours, theirs:
         for client in (ours, theirs):
             assert (client._transport_for_url(httpx.URL(url)) is client._transport) == direct
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://xn--/1", "https://xn--a/1", f"https://{'a' * 70}/", "https://../", "https://\uff11\uff12\uff17.0.0.1/",
+     "https://a\0b/", "https://\ud800/"],
+    ids=ascii,
+)  # fmt: skip
+async def test_a_host_that_is_no_name(url: str) -> None:
+    """An upload URL, a download URL or a redirect to one: an error like any other, and no request."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"1"
+
+    redirects = sends(answer(b"", "302 Found", f"Location: {url.encode('utf-8', 'replace').decode()}"))
+    file = File(id=5, size=9, download_url=url)
+    async with running(redirects) as server, connected(server) as client:
+        with pytest.raises(errors.RemoteError):
+            await put_part(client, url, Part(part_no=1, start_offset=0, end_offset=0), body)
+        with pytest.raises(errors.RemoteError):
+            await fetch_range(client, file, 0, 9)
+        with pytest.raises(errors.RemoteError):
+            await accounts.get_account(client)
