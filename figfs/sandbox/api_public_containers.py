@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, history, render, search, sharing, validation
+from figfs.sandbox import articles, collection_versions, history, render, search, sharing, validation
 from figfs.sandbox.api_articles import filters
 from figfs.sandbox.errors import bad_request, not_found
 from figfs.sandbox.http import json_object, json_response, private, public
@@ -48,6 +49,8 @@ def _project(sandbox: Sandbox, row: Row, *, details: bool) -> dict[str, Any]:
 
 
 def _collection(sandbox: Sandbox, row: Row, *, details: bool) -> dict[str, Any]:
+    """As it was published: what was changed since is its owner's."""
+    row = collection_versions.as_published(sandbox, row)
     shown = render.collection_details(sandbox, row) if details else render.collection(sandbox, row)
     kept = {key: value for key, value in shown.items() if key != "account_id"}
     if details:
@@ -100,7 +103,6 @@ async def list_collection_versions(sandbox: Sandbox, request: Request) -> Respon
 
 
 async def get_collection_version(sandbox: Sandbox, request: Request) -> Response:
-    """What an older version said is not kept here: each has the latest metadata."""
     row = _one(sandbox, request, "collection")
     number = request.path_params["version_id"]
     if not 1 <= number <= max(1, row["version"]):
@@ -111,10 +113,11 @@ async def get_collection_version(sandbox: Sandbox, request: Request) -> Response
 async def list_collection_articles(sandbox: Sandbox, request: Request) -> Response:
     row = _one(sandbox, request, "collection")
     page = parse_page(request.query_params, sandbox.settings)
+    inside = collection_versions.as_published(sandbox, row)["articles"]
     rows = sandbox.store.rows(
-        "SELECT a.id AS id FROM collection_articles c JOIN articles a ON a.id = c.article_id"
-        " WHERE c.collection_id = ? AND a.version > 0 ORDER BY c.position" + page.sql,
-        row["id"],
+        "SELECT a.id AS id FROM json_each(?) c JOIN articles a ON a.id = c.value"
+        " WHERE a.version > 0 ORDER BY c.key" + page.sql,
+        json.dumps(inside),
     )
     return _public_articles(sandbox, rows)
 

@@ -7,7 +7,7 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, history, search
+from figfs.sandbox import articles, collection_versions, history, search
 from figfs.sandbox.api_collections import own as own_collection
 from figfs.sandbox.errors import bad_request
 from figfs.sandbox.http import json_response, private
@@ -38,7 +38,6 @@ async def publish_collection(sandbox: Sandbox, request: Request) -> Response:
     """Make the next public version. 400 names what is missing, as for articles."""
     row = own_collection(sandbox, request)
     metadata = json.loads(row["metadata"])
-    count = sandbox.store.value("SELECT count(*) FROM collection_articles WHERE collection_id = ?", row["id"])
     missing = [
         name
         for name, value in (
@@ -46,7 +45,7 @@ async def publish_collection(sandbox: Sandbox, request: Request) -> Response:
             ("tags", json.loads(row["tags"])),
             ("categories", metadata.get("categories")),
             ("authors", metadata.get("authors")),
-            ("articles", count),
+            ("articles", collection_versions.members(sandbox, row["id"])),
         )
         if not value
     ]
@@ -61,6 +60,7 @@ async def publish_collection(sandbox: Sandbox, request: Request) -> Response:
     }
     with sandbox.store.transaction():
         sandbox.store.update("collections", row["id"], changes)
+        collection_versions.keep(sandbox, row | changes)
         search.changed(sandbox, "collections", row["id"])
         change = "created" if version == 1 else "updated"
         history.record(sandbox.store, "collections", row["id"], change, now)

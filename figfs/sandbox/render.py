@@ -10,7 +10,7 @@ import mimetypes
 from typing import Any
 from urllib.parse import quote
 
-from figfs.sandbox import files, reference, sharing
+from figfs.sandbox import collection_versions, files, reference, sharing
 from figfs.sandbox.clock import without_zone
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
@@ -187,11 +187,12 @@ def collection(sandbox: Sandbox, row: Row) -> dict[str, Any]:
 
 
 def collection_details(sandbox: Sandbox, row: Row) -> dict[str, Any]:
+    """In full: as its owner sees it, or as it was published (``collection_versions.as_published``)."""
     metadata = json.loads(row["metadata"])
     tags = json.loads(row["tags"])
-    count = sandbox.store.value("SELECT count(*) FROM collection_articles WHERE collection_id = ?", row["id"])
+    inside = row["articles"] if "articles" in row else collection_versions.members(sandbox, row["id"])
     return collection(sandbox, row) | {
-        "articles_count": count,
+        "articles_count": len(inside),
         "public": row["version"] > 0,
         "version": row["version"],
         "created_date": row["created"],

@@ -101,6 +101,12 @@ CREATE TABLE IF NOT EXISTS public_changes (
     change TEXT NOT NULL,             -- created, updated, deleted
     date TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS collection_versions (
+    collection_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    document TEXT NOT NULL,           -- the row as it was published, and the ids of its articles
+    PRIMARY KEY (collection_id, version)
+);
 CREATE TABLE IF NOT EXISTS project_notes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project_id INTEGER NOT NULL,

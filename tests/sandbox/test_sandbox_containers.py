@@ -121,6 +121,34 @@ async def test_articles_of_a_collection(sandbox: Sandbox, api: httpx.AsyncClient
     assert len((await api.get("/v2/account/articles")).json()) == 3
 
 
+async def test_what_is_changed_in_a_public_collection(api: httpx.AsyncClient) -> None:
+    """Its owner sees it, the public the last version, until the next is published (api.md §5)."""
+    fields = {"title": "Article", "description": "d", "tags": ["t"], "categories": [24002]}
+    ids = []
+    for _ in range(2):
+        article = (await api.post("/v2/account/articles", json=fields)).json()["location"]
+        await api.post(f"{article}/files", json={"link": "https://example.org/x"})
+        await api.post(f"{article}/publish")
+        ids.append(int(article.rpartition("/")[2]))
+    body = fields | {"title": "Before", "articles": ids[:1]}
+    own = (await api.post("/v2/account/collections", json=body)).json()["location"]
+    public = own.replace("/account", "")
+    assert (await api.post(f"{own}/publish")).status_code == 201
+
+    async def seen(path: str) -> tuple[str, int, list[int]]:
+        found = (await api.get(path)).json()
+        articles = (await api.get(f"{path}/articles")).json() if "versions" not in path else []
+        return found["title"], found["articles_count"], [article["id"] for article in articles]
+
+    await api.patch(own, json={"title": "After"})
+    await api.post(f"{own}/articles", json={"articles": ids[1:]})
+    assert await seen(own) == ("After", 2, ids)
+    assert await seen(public) == ("Before", 1, ids[:1])
+    assert (await api.post(f"{own}/publish")).status_code == 201
+    assert await seen(public) == ("After", 2, ids)
+    assert await seen(f"{public}/versions/1") == ("Before", 1, [])
+
+
 @pytest.mark.parametrize(
     ("articles", "status"),
     [([999], 404), ([0], 422), (["1"], 422), (1, 422), (list(range(1, 12)), 422), (None, 422)],
