@@ -99,12 +99,7 @@ def of_collection(
     points += _local(local)
     if published is None:
         return [*points, Point(Verdict.OK, "version", "the first")]
-    found = _changed_fields(card, published.card)
-    found += _come_and_gone(
-        {article.id: article.title for article in articles if article.published_date is not None},
-        {article.id: article.title for article in published.articles},
-    )
-    return [*points, *_next(published, found)]
+    return [*points, *_next(published, changes_of_collection(card, articles, published))]
 
 
 def of_project(
@@ -146,6 +141,14 @@ def _role(card: Card) -> list[Point]:
     if role and role != OWNER:
         return [Point(Verdict.NOTE, "role", f"{card.role}: Figshare may want its owner to do it")]
     return []
+
+
+def changes_of_collection(card: Card, articles: Iterable[Article], published: Published) -> list[str]:
+    """What the next version of a collection would change for the public: drafts in it are not seen."""
+    return _changed_fields(card, published.card) + _come_and_gone(
+        {article.id: article.title for article in articles if article.published_date is not None},
+        {article.id: article.title for article in published.articles},
+    )
 
 
 # ---- metadata --------------------------------------------------------------------------------------------

@@ -176,6 +176,8 @@ class ItemCommands:
         report = await self._ledger.report(path, 0)
         owed = {"path": path, "owed": report["owed"], "parked": report["parked"]}
         card = await self._card(item)
+        if item.kind is Kind.COLLECTION:
+            await self._publishing.compare(item, card)
         with contextlib.suppress(FigfsError):
             await self._listings.ensure_listed(item)
         if isinstance(node, FileNode | LinkNode) and (node.stored is not None or _is_here(node)):
@@ -279,7 +281,7 @@ def _told(node: Container, found: CheckList) -> dict[str, Any]:
         "id": node.key.id,
         "path": node.path().lstrip("/"),
         "title": found.card.title,
-        "status": status_of(OWN[node.kind], found.card),
+        "status": status_of(OWN[node.kind], found.card, edited=_is_edited(node)),
         "points": [[str(point.verdict), point.what, point.text] for point in found.points],
         "may_be_published": found.may_be_published,
         "stamp": found.stamp,
@@ -297,7 +299,7 @@ def of_item(item: Container, card: Card) -> dict[str, Any]:
         "id": card.id,
         "title": card.title,
         "doi": card.doi or None,
-        "status": status_of(kind, card),
+        "status": status_of(kind, card, edited=own and _is_edited(item)),
         "version": card.version or None,
         "type": card.defined_type_name or None,
         "created": _date(card.created_date),
@@ -317,13 +319,23 @@ def of_item(item: Container, card: Card) -> dict[str, Any]:
     }
 
 
-def status_of(kind: str, card: Card) -> str:
-    """How an item stands, in the words of ``user.figshare.status``."""
-    if kind != "article":
-        return "public" if card.is_published else "private" if kind == "project" else "draft"
+def status_of(kind: str, card: Card, *, edited: bool = False) -> str:
+    """How an item stands, in the words of ``user.figshare.status``. ``edited``: a collection, since it was
+    published.
+    """
+    if kind == "project":
+        return standing.PUBLIC if card.is_published else standing.PRIVATE
+    if kind == "collection":
+        shown = f"{standing.PUBLIC}, {standing.EDITED}" if edited else standing.PUBLIC
+        return shown if card.is_published else standing.DRAFT
     names = ("id", "status", "is_embargoed", "embargo_date", "is_confidential", "is_metadata_record")
     fields: dict[str, Any] = {name: getattr(card, name) for name in names}
     return standing.status_of(ArticleDetails(**fields, is_public=card.is_published))
+
+
+def _is_edited(item: Container) -> bool:
+    """Whether an own collection was changed since it was published, as far as is known."""
+    return item.record is not None and standing.status_of(item.record, item.edited).endswith(standing.EDITED)
 
 
 def page(card: Card, *, draft: bool) -> str | None:

@@ -117,6 +117,8 @@ class Publishing:
             members = await collections.list_articles(self._client, node.key.id)
             local = await self._local(node, known, [])
             points = checklist.of_collection(card, members, published, local)
+            if published is not None and checklist.changes_of_collection(card, members, published):
+                self._tree.collection_edited(node)
             return CheckList(card, points, checklist.stamp(points, articles=members))
         held = await self._files(node)
         local = await self._local(node, known, held)
@@ -146,9 +148,8 @@ class Publishing:
     async def _publish(
         self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]
     ) -> Outcome:
-        kind, number = KINDS[node.kind], before.version or 0
         try:
-            await cards.publish(self._client, kind, node.key.id)
+            await cards.publish(self._client, KINDS[node.kind], node.key.id)
         except UnknownOutcome as lost:
             await tell("the answer of Figshare was lost: looking what became of it")
             if not await self._was_published(node, before):
@@ -156,6 +157,21 @@ class Publishing:
                     "the answer of Figshare was lost, and it shows nothing new yet. Nothing is sent "
                     "again: look with 'figfs info' before you publish it anew"
                 ) from lost
+        done, edited = False, node.edited
+        self._tree.collection_edited(node, edited=False)  # what is changed from now on is not in it
+        try:
+            outcome = await self._accepted(node, before, tell)
+            done = outcome.done
+        finally:
+            if edited and not done:
+                self._tree.collection_edited(node)
+        return outcome
+
+    async def _accepted(
+        self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]
+    ) -> Outcome:
+        """What comes of a publication that was accepted."""
+        kind, number = KINDS[node.kind], before.version or 0
         self._tree.expire(node)
         self.on_changed(node)
         if node.parent is not None:
@@ -181,6 +197,29 @@ class Publishing:
             await tell("")
             await trio.sleep(PUBLIC_PAUSE)
         return await self._unseen(node, before)
+
+    async def compare(self, collection: Container, card: Card) -> None:
+        """Find out whether a published collection was changed elsewhere since: one request, or three.
+
+        No field says so. Both dates of modification are the same after a publication, so they can tell that
+        there is no change; that there is one has to be seen. What is known here to be changed stays so: dates
+        are whole seconds.
+        """
+        if not card.is_published:
+            return
+        number = collection.key.id
+        seen = await self._quietly(cards.get_public(self._public, "collection", number))
+        if seen is None:
+            return
+        changed = bool(checklist.changes_of_collection(card, (), Published(seen)))
+        if not changed and not _is_as_old(card, seen):
+            inside = await self._quietly(public.list_collection_articles(self._public, number))
+            members = await self._quietly(collections.list_articles(self._client, number))
+            if inside is not None and members is not None:
+                there = Published(seen, articles=inside)
+                changed = bool(checklist.changes_of_collection(card, members, there))
+        if changed:
+            self._tree.collection_edited(collection)
 
     async def _seen(self, node: Container, card: Card) -> Outcome:
         """It is public from now on, and so are its files: that is listed at once, for the kernel does not ask
@@ -295,6 +334,12 @@ def _is_newer(card: Card, before: Card) -> bool:
     published = card.status == "public" and before.status == "draft"
     first = card.is_published and not before.is_published
     return published or first or (card.version or 0) > (before.version or 0)
+
+
+def _is_as_old(own: Card, seen: Card) -> bool:
+    if own.modified_date is None or seen.modified_date is None:
+        return False
+    return own.modified_date <= seen.modified_date
 
 
 def _known(node: Container) -> dict[Id, tuple[int, str]]:

@@ -136,6 +136,7 @@ class DotFigshare:
         """The metadata of ``item`` were changed here: its name and all else is asked for anew."""
         owner = self._owners.get(item)
         if owner is not None and owner.parent is not None:
+            self._tree.collection_edited(owner)
             self._tree.expire(owner)
             self._tree.expire(owner.parent)
 

@@ -31,6 +31,7 @@ class Saved:
     inode: int | None = None  #: the number a node was made with, where it is not the one of its key
     xattrs: str = ""  #: extended attributes, as ``_encode`` writes them
     covers: Id | None = None  #: of an empty file: the stored one that was emptied
+    edited: str = ""  #: of a collection: which publication was changed since
 
 
 class Attributes:
@@ -42,10 +43,10 @@ class Attributes:
         self._database = database
         self._in_transaction = False
         self._rows: dict[str, Saved] = {}
-        for key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers in database.execute(
-            "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers FROM attributes"
+        for key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers, edited in database.execute(
+            "SELECT key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers, edited FROM attributes"
         ):
-            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs, covers)
+            self._rows[key] = Saved(mode, mtime_ns, atime_ns, bool(made), inode, xattrs, covers, edited)
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -76,7 +77,7 @@ class Attributes:
         node.mode, node.mtime_ns, node.atime_ns = saved.mode, saved.mtime_ns, saved.atime_ns
         node.xattrs = _decode(saved.xattrs)
         if isinstance(node, Container):
-            node.made = saved.made
+            node.made, node.edited = saved.made, saved.edited
 
     def save(self, node: Node) -> None:
         """Keep what a program has set on ``node``; nothing for a pending file, whose key means nothing
@@ -85,10 +86,11 @@ class Attributes:
         unkept = node.key.kind is Kind.PENDING and not is_empty_file(node.key)
         if unkept or node.key.kind is Kind.HELD_LINK:
             return
-        made = isinstance(node, Container) and node.made
+        made, edited = (node.made, node.edited) if isinstance(node, Container) else (False, "")
         inode = None if node.inode == inode_of(node.key) else node.inode
         xattrs = _encode(node.xattrs)
-        self.keep(node.key, Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode, xattrs))
+        saved = Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode, xattrs, edited=edited)
+        self.keep(node.key, saved)
 
     def keep(self, key: Key, saved: Saved) -> None:
         """Keep ``saved`` for ``key``; costs nothing where nothing changes."""
@@ -100,8 +102,8 @@ class Attributes:
         with self.transaction(durable=durable):
             self._database.execute(
                 "INSERT OR REPLACE INTO attributes"
-                " (key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " (key, mode, mtime_ns, atime_ns, made, inode, xattrs, covers, edited)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (str(key), *dataclasses.astuple(saved)),
             )
 
@@ -170,13 +172,15 @@ def open_attributes(path: Path) -> Iterator[Attributes]:
         database.execute(
             "CREATE TABLE IF NOT EXISTS attributes (key TEXT PRIMARY KEY, mode INTEGER, mtime_ns INTEGER,"
             " atime_ns INTEGER, made INTEGER NOT NULL DEFAULT 0, inode INTEGER,"
-            " xattrs TEXT NOT NULL DEFAULT '', covers) WITHOUT ROWID"
+            " xattrs TEXT NOT NULL DEFAULT '', covers, edited TEXT NOT NULL DEFAULT '') WITHOUT ROWID"
         )
         columns = [row[1] for row in database.execute("PRAGMA table_info(attributes)")]
         if "xattrs" not in columns:  # from an older figfs
             database.execute("ALTER TABLE attributes ADD COLUMN xattrs TEXT NOT NULL DEFAULT ''")
         if "covers" not in columns:
             database.execute("ALTER TABLE attributes ADD COLUMN covers")
+        if "edited" not in columns:
+            database.execute("ALTER TABLE attributes ADD COLUMN edited TEXT NOT NULL DEFAULT ''")
         yield Attributes(database)
     finally:
         database.close()

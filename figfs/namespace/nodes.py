@@ -153,7 +153,7 @@ class Node:
 class Container(Node):
     """What shows as a directory. Its listing belongs to ``lister``: itself, or for a folder its article."""
 
-    __slots__ = ("__weakref__", "children", "local", "made", "record", "status", "unlisted")
+    __slots__ = ("__weakref__", "children", "edited", "local", "made", "record", "status", "unlisted")
 
     file_type = stat.S_IFDIR
 
@@ -166,6 +166,9 @@ class Container(Node):
         self.status = ListingStatus()
         self.made = False  #: a folder made here: it stays though no file of Figshare's is in it
         self.local = False  #: a folder whose files are never uploaded from there (``.~tmp~``)
+        #: Of a collection: which publication was changed since (``standing.publication``); "": none, for all
+        #: that is known.
+        self.edited = ""
 
     @property
     def kind(self) -> Kind:

@@ -18,14 +18,17 @@ CONFIDENTIAL, METADATA_ONLY, EMBARGOED = "confidential", "metadata only", "embar
 Item = Article | Project | Collection
 
 
-def status_of(record: Item) -> str:
+def status_of(record: Item, edited: str = "") -> str:
     """``draft``, ``public``, ``public, edited`` (there is a draft of the next version), ``embargoed until
     2030-01-31``, ``confidential``, ``metadata only``; a project is ``public`` or ``private``.
 
-    A draft says so first: ``draft, metadata only``.
+    A draft says so first: ``draft, metadata only``. ``edited``: the ``publication`` of a collection that was
+    changed since, for no record of one tells.
     """
     if isinstance(record, Project):
         return PUBLIC if record.published_date is not None else PRIVATE
+    if isinstance(record, Collection) and edited and edited == publication(record):
+        return f"{PUBLIC}, {EDITED}"
     if not isinstance(record, ArticleDetails):
         return PUBLIC if _is_published(record) else DRAFT
     kind = _restriction(record)
@@ -56,6 +59,13 @@ def is_edited(record: ArticleDetails) -> bool:
 def as_edited(record: ArticleDetails) -> ArticleDetails:
     """The record of a published article that was changed since."""
     return msgspec.structs.replace(record, status=DRAFT)
+
+
+def publication(collection: Collection) -> str:
+    """Which one it is, as far as lists tell it: another date, or another DOI (".v2"). "": it is a draft."""
+    if collection.published_date is None:
+        return ""
+    return f"{collection.published_date:.0f} {collection.doi}"
 
 
 def file_status(record: Item | None, file: File) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import trio
 
-from figfs.figshare.records import ArticleDetails, Id
+from figfs.figshare.records import ArticleDetails, Collection, Id
 from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
 from figfs.namespace.nodes import (
@@ -194,6 +194,16 @@ class Tree:
         record = node.record if isinstance(node, Container) else None
         if isinstance(node, Container) and isinstance(record, ArticleDetails) and record.is_public:
             node.record = standing.as_edited(record)
+
+    def collection_edited(self, collection: Container, *, edited: bool = True) -> None:
+        """What the owner of a published collection sees is not what the public sees; or it is, again. That is
+        kept: no list of Figshare's tells it. A draft has no such thing.
+        """
+        record = collection.record
+        new = standing.publication(record) if edited and isinstance(record, Collection) else ""
+        if collection.kind is Kind.COLLECTION and collection.edited != new:
+            collection.edited = new
+            self.save(collection)
 
     def is_hidden(self, key: Key, started: float) -> bool:
         """Whether a listing that began at ``started`` must not show ``key``."""

@@ -204,6 +204,7 @@ class Containers:
             await projects.update(self._client, node.key.id, title=title)
         else:
             await collections.update(self._client, node.key.id, title=title)
+            self._tree.collection_edited(node)
         self._tree.attach(node, container, name)
 
     def _rename_folder(self, node: Container, container: Container, name: str) -> None:

@@ -110,6 +110,7 @@ class Membership:
         except BaseException:
             self._tree.expire(collection)  # it may have joined
             raise
+        self._tree.collection_edited(collection)
 
     async def remove(self, collection: Container, article_id: Id) -> None:
         """It leaves; nothing of the article is touched. One that has left already is no error."""
@@ -117,6 +118,7 @@ class Membership:
             await collections.remove_article(self._client, collection.key.id, article_id)
         except NotFound:
             self._tree.expire(collection)
+        self._tree.collection_edited(collection)
         self._tree.gone(member_key(collection, article_id))
 
 

@@ -244,7 +244,7 @@ def _of_item(container: Container) -> dict[str, str]:
         "doi": getattr(record, "doi", ""),
         "url": _page(container),
         "version": str(version) if version else "",
-        "status": standing.status_of(record),
+        "status": standing.status_of(record, container.edited),
     }
 
 

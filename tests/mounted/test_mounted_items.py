@@ -209,6 +209,33 @@ def test_a_collection_is_published(make_mount: MakeMount, make_sandbox: Any) -> 
     assert mount.sandbox.account()["articles"] == before
 
 
+def test_a_published_collection_that_is_changed(make_mount: MakeMount, make_sandbox: Any) -> None:
+    """``public, edited`` at once, in another mount as well, once it is compared; until it is published."""
+    mount = make_mount("--dir-timeout", "2h", sandbox=make_sandbox(seed="example"))
+    [path] = (mount / "collections").iterdir()
+    mount.sandbox.ask("PATCH", "/v2/account/collections/6000001", READY)
+    figfs(mount, "publish", "--yes", path)
+
+    def status() -> bytes:
+        return os.getxattr(path, "user.figshare.status")
+
+    assert status() == b"public"
+    run("ln", "-sr", mount.articles / "Results of run 12", path)
+    assert status() == b"public, edited"
+    seen = mount.sandbox.ask("GET", "/v2/collections/6000001/articles")
+    assert "Results of run 12" not in {article["title"] for article in seen}
+    assert "status      public, edited" in figfs(mount, "info", path)
+    mount.remount()
+    assert status() == b"public, edited"
+    said = figfs(mount, "publish", "--yes", path)
+    assert "collection 6000001, public, edited" in said
+    assert "DOI: 10.6084/m9.figshare.c.6000001.v2" in said
+    assert status() == b"public"
+    new = path.with_name("Ice, and climate")
+    path.rename(new)
+    assert os.getxattr(new, "user.figshare.status") == b"public, edited"
+
+
 def test_a_project_is_published(make_mount: MakeMount) -> None:
     """Its drafts first, each by its path; then it is public: no version, no DOI, its page; only once."""
     mount = make_mount()
