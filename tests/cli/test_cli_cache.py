@@ -316,7 +316,8 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(1 << 42)
     code = (
-        "import sys; from figfs import cachecli, cli; cachecli.REPORT_INTERVAL = 0\n"
+        "import sys; from figfs import cli; from figfs.commandline import cachecli\n"
+        "cachecli.REPORT_INTERVAL = 0\n"
         f"sys.exit(cli.main(['warm', {str(tmp_path)!r}]))"
     )
     with subprocess.Popen(
