@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import io
 import logging
 import os
 import sys
@@ -36,6 +37,7 @@ from figfs.commandline import (
 )
 from figfs.errors import ConfigurationError, FigfsError, Unauthorized
 from figfs.settings import Settings
+from figfs.terminal import visible
 
 logger = logging.getLogger("figfs.cli")  # as a program it is __main__
 
@@ -52,6 +54,9 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
     """Carry out one command; returns its exit code. ``run``: another ``mount.run``, for the tests."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A title that the terminal's encoding does not have is no reason to say nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if argv is None and is_call_of_mount(sys.argv[0], arguments, commands=cli.commands):
         arguments.insert(0, "mount-helper")
     try:
@@ -61,7 +66,8 @@ def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
         return 130
     except click.ClickException as exc:
         command = getattr(getattr(exc, "ctx", None), "command_path", "figfs")
-        print(f"figfs: {exc.format_message().rstrip('.')} (see '{command} --help')", file=sys.stderr)
+        said = visible(exc.format_message().rstrip("."))
+        print(f"figfs: {said} (see '{command} --help')", file=sys.stderr)
         return exc.exit_code
     except BrokenPipeError:  # who read what is printed has had enough: head(1), a pager
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,7 +79,14 @@ def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
 
 
 def explain(exc: BaseException, configuration: options.Configuration | None = None) -> tuple[int, str]:
-    """Exit code and line for a failure. What Trio has grouped is told by its first cause."""
+    """Exit code and line for a failure, fit for a terminal. What Trio has grouped is told by its first
+    cause.
+    """
+    code, message = _explained(exc, configuration)
+    return code, visible(message)
+
+
+def _explained(exc: BaseException, configuration: options.Configuration | None) -> tuple[int, str]:
     token = configuration.settings.token if configuration else None
     leaves = [*_leaves(exc)]
     known = next((leaf for leaf in leaves if isinstance(leaf, FigfsError)), None)

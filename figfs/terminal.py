@@ -4,6 +4,8 @@ terminal would obey instead of showing it is made visible.
 
 from __future__ import annotations
 
+import json
+
 
 def visible(text: str, limit: int = 0) -> str:
     """``text`` in one line, with nothing in it that a terminal obeys.
@@ -13,6 +15,11 @@ def visible(text: str, limit: int = 0) -> str:
     """
     shown = text if text.isprintable() else "".join(map(_picture, text))
     return shown if not limit or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def as_json(value: object, *, indent: int | None = None) -> str:
+    """JSON of nothing but printable ASCII: all else is escaped, DEL as well, which ``json`` lets through."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def _picture(character: str) -> str:

@@ -6,7 +6,6 @@ Part of the command line (``cli.py`` has the rest, and turns every failure into 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ import platformdirs
 
 from figfs.commandline import logs, options
 from figfs.errors import ConfigurationError
-from figfs.terminal import amount, count
+from figfs.terminal import amount, as_json, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,19 +68,19 @@ def cache_group() -> None:
 
 @cache_group.command("status", short_help="How full it is, and what is pinned.")
 @_cache_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status_command(*, cache_dir: str | None, config: str | None, as_json: bool) -> int:
+@click.option("--json", "in_json", is_flag=True, help="One JSON object.")
+def status_command(*, cache_dir: str | None, config: str | None, in_json: bool) -> int:
     """Show how much is kept, of how many files, what is pinned, and what was found right by its MD5."""
     with _cache(cache_dir, config) as (store, limit):
         found = store.statistics()
-        if as_json:
-            print(json.dumps(_as_json(store.directory, limit, found), indent=2))
+        if in_json:
+            print(as_json(_figures(store.directory, limit, found), indent=2))
         else:
             _print_status(store.directory, limit, found)
     return 0
 
 
-def _as_json(directory: Path, limit: int, found: Statistics) -> dict[str, object]:
+def _figures(directory: Path, limit: int, found: Statistics) -> dict[str, object]:
     return {
         "directory": str(directory),
         "used": found.used,

@@ -5,7 +5,6 @@ Part of the command line, beside ``statuscli.py``.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import urllib.parse
@@ -16,7 +15,7 @@ import click
 
 from figfs.commandline.statuscli import find, state_options
 from figfs.errors import ConfigurationError
-from figfs.terminal import amount, count, visible
+from figfs.terminal import amount, as_json, count, visible
 
 PATIENCE = 120.0  #: seconds for a request or two, with a turn to wait for
 LONGEST = 400  #: characters of one line
@@ -36,17 +35,17 @@ DOCUMENTS = {
 
 @click.command("info", short_help="What Figshare says of an item.")
 @click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object.")
 @state_options
-def info_command(*, path: str, as_json: bool, state_dir: str | None, config: str | None) -> int:
+def info_command(*, path: str, in_json: bool, state_dir: str | None, config: str | None) -> int:
     """Show what PATH is (article, project, collection or file), its DOI, dates, licence, and what is owed.
 
     Figshare is asked. Of a folder, or something else inside an item, the item is shown.
     """
     found = find(path, state_dir, config)
     card = found.ask_one("info", patience=PATIENCE, path=found.inside)
-    if as_json:
-        print(json.dumps(card, indent=2))
+    if in_json:
+        print(as_json(card, indent=2))
     else:
         _draw(card)
     return 0

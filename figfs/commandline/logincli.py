@@ -183,7 +183,7 @@ def logout_command(**given: str | None) -> int:
         raise ConfigurationError(f"nobody is logged in: there is no {path}")
     kept = _kept(path)
     credentials.forget(path)
-    who = f" of {kept.who}" if kept and kept.who else ""
+    who = f" of {visible(kept.who)}" if kept and kept.who else ""
     kind = "a token" if kept is None else "the OAuth tokens" if kept.oauth else "the personal token"
     print(f"Forgotten: {what}, {kind}{who}; {path} is removed.")
     left = kept.oauth.expires_at - time.time() if kept and kept.oauth and kept.oauth.expires_at else 0

@@ -1,4 +1,6 @@
-"""Where the log goes, and that the token is not in it. Set up once, by the command line."""
+"""Where the log goes, that the token is not in it, and nothing that a terminal obeys. Set up once, by the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import platformdirs
 
 from figfs.errors import ConfigurationError
 from figfs.settings import Token
+from figfs.terminal import visible
 
 #: Their lines speak of connections, with URLs that are signed; nobody who mounts a file system needs them.
 _LIBRARIES = ("httpx", "httpcore", "hpack", "hypercorn", "trio")
@@ -33,15 +36,20 @@ class _Formatter(logging.Formatter):
     """Takes the token out of the finished line, so that no message, argument or traceback can bring it in.
 
     Belt and braces: no part of figfs logs it. A formatter and not a filter, since a filter sees the pieces
-    only.
+    only. What servers and other people have said, titles and names, is made visible here, for all who log:
+    a record is one line, a traceback one line for each of its own.
     """
 
     def __init__(self, pattern: str, token: Token | None) -> None:
         super().__init__(pattern)
         self._token = token
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), self._token)
+        lines = super().format(record).split("\n")
+        return redact("\n".join(map(visible, lines)), self._token)
 
 
 def configure(

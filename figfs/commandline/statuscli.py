@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import sqlite3
 import sys
@@ -21,7 +20,7 @@ import click
 
 from figfs.commandline import options
 from figfs.errors import ConfigurationError
-from figfs.terminal import amount, count, visible
+from figfs.terminal import amount, as_json, count, visible
 
 if TYPE_CHECKING:
     from figfs.commandline.mounts import Found
@@ -126,12 +125,12 @@ def unclosed_of(directory: Path) -> list[Path]:
 
 @click.command("status", short_help="What Figshare is owed, and what is parked.")
 @click.argument("path", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one for each look.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object; with --watch one for each look.")
 @click.option("--watch", is_flag=True, help="Go on, with a bar for each upload, until Ctrl-C.")
 @click.option("--orphans", is_flag=True, help="List unfinished files on Figshare that are not this mount's.")
 @state_options
 def status_command(
-    *, path: str | None, as_json: bool, watch: bool, orphans: bool, state_dir: str | None, config: str | None
+    *, path: str | None, in_json: bool, watch: bool, orphans: bool, state_dir: str | None, config: str | None
 ) -> int:
     """Show what is on its way to Figshare, what is parked and why, and what was never closed.
 
@@ -142,12 +141,12 @@ def status_command(
         raise click.UsageError("--watch and --orphans exclude each other")
     found = find(path, state_dir, config)
     if orphans:
-        return _orphans(found, as_json=as_json)
+        return _orphans(found, in_json=in_json)
     if watch:
-        return _watch(found, as_json=as_json)
+        return _watch(found, in_json=in_json)
     report = report_of(found)
-    if as_json:
-        print(json.dumps(report, indent=2))
+    if in_json:
+        print(as_json(report, indent=2))
         return 0
     from figfs.commandline import statusview
 
@@ -155,15 +154,15 @@ def status_command(
     return 0
 
 
-def _watch(found: Found, *, as_json: bool) -> int:
+def _watch(found: Found, *, in_json: bool) -> int:
     if found.socket is None:
         raise ConfigurationError("no mount answers: there is nothing to watch")
     from figfs.commandline import statusview
 
     console = statusview.console()
-    if as_json:
+    if in_json:
         for report in _looks(found, None, WATCH_PAUSE):
-            print(json.dumps(report), flush=True)
+            print(as_json(report), flush=True)
     elif console.is_terminal:
         statusview.watch(_looks(found, WATCH_BARS, WATCH_PAUSE), console, WATCH_BARS)
     else:
@@ -180,13 +179,13 @@ def _looks(found: Found, limit: int | None, pause: float) -> Iterator[dict[str, 
         time.sleep(max(pause, WATCH_SHARE * (time.monotonic() - began)))
 
 
-def _orphans(found: Found, *, as_json: bool) -> int:
+def _orphans(found: Found, *, in_json: bool) -> int:
     total = 0
     for line in found.ask("orphans", under=found.inside, patience=ORPHANS_PATIENCE):
         for orphan in line["orphans"]:
             total += 1
-            if as_json:
-                print(json.dumps(orphan), flush=True)
+            if in_json:
+                print(as_json(orphan), flush=True)
                 continue
             title = f" ({visible(orphan['title'], 60)})" if orphan["title"] else ""
             print(
@@ -197,7 +196,7 @@ def _orphans(found: Found, *, as_json: bool) -> int:
         if sys.stderr.isatty() and line["total"] > 1:
             end = "\n" if line["done"] == line["total"] else ""
             print(f"\r{line['done']} of {line['total']} articles", end=end, file=sys.stderr, flush=True)
-    if not total and not as_json:
+    if not total and not in_json:
         print("no unfinished files but those of this mount")
     return 0
 

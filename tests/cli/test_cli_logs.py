@@ -90,3 +90,26 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     """One line, before anything is mounted."""
     with pytest.raises(ConfigurationError, match="cannot write the log to"):
         configure("warning", file=tmp_path)
+
+
+def test_a_terminal_obeys_nothing_in_it(tmp_path: Path) -> None:
+    """Titles and reasons come from servers. One record is one line, whatever is in it."""
+    handler = configure("debug", file=tmp_path / "log")
+    logger = logging.getLogger("figfs.test")
+    logger.warning(
+        "cannot list %s", "/articles/\x1b]0;owned\x07\u202eevil\x9b2J\nERROR figfs: forged\r\u2028x"
+    )
+    try:
+        raise RuntimeError("\x1b[31mred\x7f")
+    except RuntimeError:
+        logger.exception("failed")
+    handler.flush()
+    text = (tmp_path / "log").read_text()
+    assert text.replace("\n", "").isprintable()
+    first, second, third, *_rest = text.split("\n")
+    assert (
+        "WARNING figfs.test: cannot list /articles/␛]0;owned␇\\u202eevil\\x9b2J␊ERROR figfs: forged␍" in first
+    )
+    assert second.endswith("ERROR figfs.test: failed")
+    assert third.startswith("Traceback")
+    assert "RuntimeError: ␛[31mred␡" in text

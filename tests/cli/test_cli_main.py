@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from figfs import __version__
-from figfs.cli import is_call_of_mount, main, serve
+from figfs.cli import explain, is_call_of_mount, main, serve
 from figfs.commandline import background, options
 from figfs.commandline.mountpoint import Machine
 from figfs.errors import ConfigurationError, RemoteError, Unauthorized, Unreachable
 from figfs.settings import Settings, Token
+from figfs.terminal import as_json
 
 TOKEN = "s3cr3t-t0ken"
 
@@ -299,3 +302,45 @@ def test_umount_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["umount", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"figfs: nothing is mounted on {tmp_path}\n"
     assert main(["umount", "--dead", str(tmp_path)]) == 0
+
+
+EVIL = "\x1b]0;owned\x07\u202eevil\x9b2J\r\n\x7f"
+
+
+@pytest.mark.parametrize(
+    "exc", [RemoteError(EVIL), ConfigurationError(EVIL), RuntimeError(EVIL), OSError(5, EVIL)]
+)
+def test_a_terminal_obeys_nothing_in_a_failure(exc: Exception) -> None:
+    """What a server has said is in the text of many errors."""
+    _code, message = explain(exc)
+    assert message.isprintable()
+    assert "evil" in message
+
+
+def test_what_was_typed_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", f"/nowhere/{EVIL}"]) == 1
+    assert main([f"info{EVIL}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 2
+    assert captured.err.replace("\n", "").isprintable()
+
+
+def test_json_is_printable_ascii() -> None:
+    text = as_json({EVIL: [EVIL, "é\ud800"]})
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text) == {EVIL: [EVIL, "é\ud800"]}
+
+
+def test_an_encoding_without_the_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A title is told as far as the terminal's encoding goes."""
+    kept = tmp_path / "figfs" / "accounts" / "lab.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"kind": "personal", "api": "", "who": "Zoë 中", "access_token": TOKEN}))
+    kept.chmod(0o600)
+    out = io.BytesIO()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="latin-1", write_through=True))
+    assert main(["accounts"]) == 0
+    assert "Zoë \\u4e2d" in out.getvalue().decode("latin-1")
