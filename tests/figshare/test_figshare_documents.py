@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -197,3 +198,38 @@ async def test_refusals_have_the_servers_words(connect: Connect) -> None:
     async with connect(refused) as (client, _):
         with pytest.raises(Invalid, match="in the future"):
             await links.update(client, "collection", 7, "abc", expires_date="2001-01-01")
+
+
+_LAUGHS = b'<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
+_FILES = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<?xml version='1.0'?>" + _LAUGHS + b"<OAI-PMH>&b;</OAI-PMH>",
+        b"<?xml version='1.0'?>" + _FILES + b"<OAI-PMH>&a;</OAI-PMH>",
+        b"<?xml version='1.0'?><!DOCTYPE OAI-PMH SYSTEM 'http://127.0.0.1/x.dtd'><OAI-PMH/>",
+        b"<?xml version='1.0' encoding='ISO-8859-1'?><OAI-PMH>\xe9</OAI-PMH>",
+        b"<?xml version='1.0' encoding='UTF-7'?><OAI-PMH>+ABsAWw-</OAI-PMH>",
+        b"<OAI-PMH>\xff</OAI-PMH>",
+        _RECORD[:-10],
+        b"<OAI-PMH>&nbsp;</OAI-PMH>",
+        b"<OAI-PMH a='1' a='2'/>",
+        "<OAI-PMH/>".encode("utf-16"),
+    ],
+)
+async def test_a_record_that_is_not_safe_to_read(connect: Any, clock: object, body: bytes) -> None:
+    """Entities that grow or name files, another encoding, half an answer: none of it becomes a document."""
+    async with connect([httpx.Response(200, content=body)]) as (client, _server):
+        with pytest.raises(BadAnswer):
+            await oai.get_record(client, 7, "oai_dc")
+
+
+async def test_what_a_terminal_obeys_is_escaped_in_a_record(connect: Any) -> None:
+    body = "\ufeff<?xml version='1.0'?><OAI-PMH a='\u202e'>\x9b2J\u2066\x1b[31m\ufffeé\n\t</OAI-PMH>".encode()
+    async with connect([httpx.Response(200, content=body)]) as (client, _server):
+        found = (await oai.get_record(client, 7, "oai_dc")).decode()
+    assert found == "<?xml version='1.0'?><OAI-PMH a='&#x202e;'>&#x9b;2J&#x2066;[31mé\n\t</OAI-PMH>"
+    root = ElementTree.fromstring(found)
+    assert (root.get("a"), root.text) == ("\u202e", "\x9b2J\u2066[31mé\n\t")
