@@ -31,7 +31,7 @@ from figfs.figshare.records import File
 from figfs.figshare.redirects import life_of
 from figfs.figshare.retry import Failure, Verdict, classify, wait_time
 from figfs.figshare.waits import LONGEST
-from figfs.figshare.wire import Failed, Progress, Receive, is_loopback, origin
+from figfs.figshare.wire import Failed, Progress, Receive, origin
 
 log = logging.getLogger(__name__)
 
@@ -446,7 +446,7 @@ def _refused_target(client: Client, url: str) -> str | None:
     scheme, host, _port = origin(url)
     if not host:
         return "a redirect to nowhere"
-    if scheme != "https" and not (scheme == "http" and (is_loopback(url) or client.api.startswith("http:"))):
+    if scheme != "https" and not (scheme == "http" and client.api.startswith("http:")):
         return f"a redirect to {scheme or 'no scheme'}, not https"
     if host.endswith("figshare.com") and urllib.parse.urlsplit(url).path.startswith("/ndownloader"):
         return "a redirect to figshare.com/ndownloader, which answers programs with a challenge"  # D1

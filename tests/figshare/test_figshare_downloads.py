@@ -140,6 +140,7 @@ BAD: dict[str, Any] = {
     "redirect without a target": httpx.Response(302),
     "redirect to plain http": httpx.Response(302, headers={"location": "http://storage.test/42"}),
     "redirect to a file": httpx.Response(302, headers={"location": "file:///etc/passwd"}),
+    "redirect to this machine": httpx.Response(302, headers={"location": "http://127.0.0.1:631/"}),
     "redirect to the website (D1)": httpx.Response(
         302, headers={"location": "https://figshare.com/ndownloader/files/42"}
     ),
