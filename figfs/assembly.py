@@ -224,7 +224,10 @@ def assemble(
 
     if documents is None:
         documents = FigshareDocuments(
-            client=client, status=owed, shown=lambda item: shown_files(tree, listings, item)
+            client=client,
+            status=owed,
+            shown=lambda item: shown_files(tree, listings, item),
+            kept=keeping,
         )
         documents.on_changed = lambda item: dot_figshare.item_changed(item)
     document_files = DocumentFiles(
@@ -257,7 +260,9 @@ def assemble(
         xattrs=xattrs,
         lookahead=ahead,
         dot_figshare=dot_figshare,
-        public=PublicItems(client=client, tree=tree, listings=listings, dir_timeout=dir_timeout),
+        public=PublicItems(
+            client=client, tree=tree, listings=listings, dir_timeout=dir_timeout, keeping=keeping
+        ),
         resumer=resumer,
         dir_timeout=dir_timeout,
         account_id=account_id,

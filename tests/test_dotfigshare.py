@@ -56,6 +56,9 @@ class Fake:
         self.reached, self.gate = trio.Event(), trio.Event()
         return self.gate
 
+    def known(self, item: Item, directory: str) -> list[Entry]:
+        return []
+
     async def entries(self, item: Item, directory: str) -> list[Entry]:
         await self._ask(f"list {directory}")
         self.items.add(item)

@@ -45,6 +45,12 @@ class Documents(Protocol):
         """What is in ``directory``: "" is ``.figshare`` itself, then "versions", "notes", "links"."""
         ...
 
+    def known(self, item: Item, directory: str) -> list[Entry]:
+        """What is in ``directory`` for certain, without asking: found by its name, also while Figshare is
+        away.
+        """
+        ...
+
     async def read(self, item: Item, path: str) -> bytes:
         """The whole document, as it is now."""
         ...
@@ -64,4 +70,16 @@ class Documents(Protocol):
 
     def forget(self, item: Item) -> None:
         """What is known of ``item`` may have changed: it is asked for anew."""
+        ...
+
+
+class Versions(Protocol):
+    """What is kept of published versions, which never change."""
+
+    def versions(self, article_id: Id) -> list[int]:
+        """The numbers of those of an article."""
+        ...
+
+    def answer(self, article_id: Id, version: int) -> bytes:
+        """All that Figshare says of one, as it said it; b"" where that is not kept."""
         ...

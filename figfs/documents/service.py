@@ -19,11 +19,11 @@ import trio
 
 from figfs.documents import checksums, citations, editing, institution, names, ro_crate
 from figfs.documents.checksums import ShownFile
-from figfs.documents.entries import Entry, Item
+from figfs.documents.entries import Entry, Item, Versions
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
-from figfs.errors import Changed, FigfsError, Forbidden, NotFound
-from figfs.figshare import files, links, metadata, notes, oai, projects, public, stats
+from figfs.errors import AWAY, Changed, FigfsError, Forbidden, NotFound
+from figfs.figshare import files, links, metadata, notes, oai, projects, public, records, stats
 from figfs.figshare.client import Client
 from figfs.figshare.items import KINDS
 from figfs.figshare.links import PrivateLink
@@ -68,14 +68,21 @@ class FigshareDocuments:
     """The content of every ``.figshare`` of one mount.
 
     ``status``: what ``status.json`` says, as JSON. ``shown``: the names of files in the mount, where it knows
-    them; else they are what a directory that shows Figshare's list would give them. ``on_changed`` is called
-    when the metadata of an item was changed here: its name may be another one now.
+    them; else they are what a directory that shows Figshare's list would give them. ``kept``: what is on disk
+    of versions, or None. ``on_changed`` is called when the metadata of an item was changed here: its name may
+    be another one now.
     """
 
     def __init__(
-        self, *, client: Client, status: Callable[[], Awaitable[object]], shown: Shown = _not_known
+        self,
+        *,
+        client: Client,
+        status: Callable[[], Awaitable[object]],
+        shown: Shown = _not_known,
+        kept: Versions | None = None,
     ) -> None:
         self._client = client
+        self._kept = kept
         self._status = status
         self._shown = shown
         self._institution = institution.Institution(client=client, now=time.time)
@@ -102,11 +109,13 @@ class FigshareDocuments:
         if directory == "":
             return await self._own_entries(item)
         if directory == VERSIONS and item.kind == "article":
-            numbers = await metadata.list_versions(self._client, item.id)
-            return [
-                Entry(f"{number}", "link", target=f"public/articles/{naming.name_from_id(item.id)}.v{number}")
-                for number in numbers
-            ]
+            try:
+                numbers = await metadata.list_versions(self._client, item.id)
+            except AWAY:
+                if not (known := self.known(item, VERSIONS)):
+                    raise
+                return known
+            return [_version_entry(item, number) for number in numbers]
         if directory == NOTES and self._has_notes(item):
             return [
                 Entry(names.note_name(note.id, note.abstract), "file", writable=True, removable=True)
@@ -118,6 +127,15 @@ class FigshareDocuments:
                 for link in await links.list_links(self._client, item.kind, item.id)
             ]
         raise _missing(directory)
+
+    def known(self, item: Item, directory: str) -> list[Entry]:
+        if item.kind != "article":
+            return []
+        if directory == "":
+            return [Entry(VERSIONS, "directory")]
+        if directory == VERSIONS and self._kept is not None:
+            return [_version_entry(item, number) for number in self._kept.versions(item.id)]
+        return []
 
     async def _own_entries(self, item: Item) -> list[Entry]:
         if item.kind == "root":
@@ -213,7 +231,12 @@ class FigshareDocuments:
         """The item's metadata as it is now."""
         if item in self._versions:
             return self._versions[item]
-        if item.public:
+        answer = b""
+        if item.version is not None and self._kept is not None:
+            answer = self._kept.answer(item.id, item.version)
+        if answer:
+            found: dict[str, Any] = records.decode(answer)
+        elif item.public:
             found = await metadata.get_public(self._client, item.kind, item.id, version=item.version)
         else:
             found = await metadata.get_own(self._client, item.kind, item.id, project_id=item.project_id)
@@ -348,6 +371,10 @@ class FigshareDocuments:
             await links.delete(self._client, item.kind, item.id, (await self._link(item, name)).id)
         else:
             raise _not_to_be_changed(item, path)
+
+
+def _version_entry(item: Item, number: int) -> Entry:
+    return Entry(f"{number}", "link", target=f"public/articles/{naming.name_from_id(item.id)}.v{number}")
 
 
 def _digest(content: bytes) -> bytes:

@@ -106,6 +106,7 @@ class DotFigshare:
         listed: bool,
     ) -> None:
         self._tree = tree
+        self._documents = documents
         self.files = files
         self.listed = listed
         self._entries: Kept[tuple[Item, str], list[Entry]] = Kept(
@@ -147,8 +148,6 @@ class DotFigshare:
         item = item_of(owner)
         if item is None or (owner.parent is None and owner is not self._tree.root):
             return None
-        if owner is self._tree.root and self._tree.articles.parent is None:
-            return None  # only public items are mounted: there is no account to tell of
         self._owners[item] = owner
         key = Key(Kind.DOT_FIGSHARE, str(owner.key))
         node = self._tree.by_key(key) or self._tree.make(key)
@@ -162,8 +161,12 @@ class DotFigshare:
         """What is called so in ``container``. A document is made, so that its size is true."""
         place = self._place(container)
         node = container.children.get(name)
-        if not (isinstance(node, DocumentNode) and node.content is not None):
-            await self._show(container, place)
+        if not _is_scratch(node):
+            certain = {entry.name: entry for entry in self._documents.known(place.item, place.directory)}
+            if name in certain:
+                self._show_entry(container, place, certain[name])
+            else:
+                await self._show(container, place)
             node = container.children.get(name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")

@@ -1,4 +1,4 @@
-"""The files of an own article as its directory shows them, for ``md5sums`` and the RO-Crate."""
+"""The files of an article as its directory shows them, for ``md5sums`` and the RO-Crate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from figfs.documents.checksums import ShownFile
 from figfs.documents.entries import Item
+from figfs.namespace.identifiers import Reference
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
 from figfs.namespace.tree import Tree
@@ -13,9 +14,12 @@ from figfs.namespace.tree import Tree
 
 async def shown_files(tree: Tree, listings: Listings, item: Item) -> list[ShownFile] | None:
     """What Figshare has of the article's files, by the names they have here; files with other content here
-    than there are left out. None for what is not an own article of this tree.
+    than there are left out. None for what is no article of this tree.
     """
-    article = None if item.public else tree.by_key(Key(Kind.ARTICLE, item.id))
+    key = Key(Kind.ARTICLE, item.id)
+    if item.public:
+        key = Key(Kind.PUBLIC_ARTICLE, str(Reference(item.id, item.version)))
+    article = tree.by_key(key)
     if not isinstance(article, Container) or article.parent is None:
         return None
     await listings.ensure_listed(article)

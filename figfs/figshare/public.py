@@ -15,12 +15,17 @@ class PublicFile(File, frozen=True, kw_only=True):
     """A file of a public article: its bytes are anybody's, so they are asked for without the token."""
 
 
-async def get_article(client: Client, article_id: Id, version: int | None = None) -> ArticleDetails:
-    """The latest version, or one. ``NotFound``: never published, withdrawn, or under an embargo."""
+async def get_article(
+    client: Client, article_id: Id, version: int | None = None
+) -> tuple[ArticleDetails, bytes]:
+    """The latest version, or one, and the answer as it came, which says more than the record.
+
+    ``NotFound``: never published, withdrawn, or under an embargo.
+    """
     return await client.call(
         "GET",
         public_path("article", article_id, version),
-        read=lambda answer: ArticleDetails.from_json(answer.json()),
+        read=lambda answer: (ArticleDetails.from_json(answer.json()), answer.body),
     )
 
 

@@ -7,6 +7,11 @@ that a file was added to it, perhaps (quirks L14). So:
   container with the date of modification that it had then. Believed means: like a fresh one from the first
   look on, for ``dir_timeout``. The lists of all articles, projects and collections are never believed: they
   are three, and they tell the dates of all else.
+* A version of a public article is believed for good, once all of it was seen (``publicsources.is_fixed``),
+  and never asked for again: it cannot change.
+* Other public items are never believed. Nothing lists them, so nothing tells that they were modified, and
+  there is no vouching for them but the request itself: one, behind the first look. What they hold is found by
+  id, so it is what was asked for that is refreshed, never a tree.
 * Any other is shown at its first look as well, and refreshed behind. So are the first few of those believed,
   and one a minute after that: who opens a directory sees its truth a moment later, and a walk through all of
   them costs no request each.
@@ -27,10 +32,11 @@ from urllib.parse import unquote
 
 import trio
 
-from figfs.figshare.records import Article, ArticleDetails, Collection, Project
-from figfs.namespace import naming
+from figfs.figshare.records import Article, ArticleDetails, Collection, Id, Project
+from figfs.namespace import naming, publicsources
+from figfs.namespace.identifiers import Reference
 from figfs.namespace.listingstore import Kept, ListingStore
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode
+from figfs.namespace.nodes import PUBLIC_ITEMS, Container, FileNode, Key, Kind, LinkNode
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -42,6 +48,11 @@ CONFIRM_INTERVAL = 60.0  #: seconds until one more may be
 _LISTS = frozenset({Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS})
 _KINDS = {"articles": Kind.ARTICLE, "projects": Kind.PROJECT, "collections": Kind.COLLECTION}
 _PARENTS = {"articles": Kind.ARTICLES, "projects": Kind.PROJECTS, "collections": Kind.COLLECTIONS}
+_PUBLIC = {
+    "articles": Kind.PUBLIC_ARTICLE,
+    "projects": Kind.PUBLIC_PROJECT,
+    "collections": Kind.PUBLIC_COLLECTION,
+}
 _PATH = re.compile(r"/account/(articles|projects|collections)(?:/([^/]+)(?:/([^/]+)(?:/([^/]+))?)?)?")
 
 
@@ -57,11 +68,19 @@ def affected(path: str) -> set[Key]:
     if item is None:
         return {Key(_PARENTS[family], 0)}
     key = Key(_KINDS[family], _id(item))
-    if family == "articles":
-        return {key}
+    keys = {key}
+    if below == "publish":
+        keys.add(_public_key(family, item))
     if below == "articles":
-        return {key, Key(Kind.ARTICLE, _id(part))} if part and family == "projects" else {key}
-    return {key, Key(_PARENTS[family], 0), Key(Kind.ARTICLES, 0)}  # a project that goes leaves its articles
+        return keys | {Key(Kind.ARTICLE, _id(part))} if part and family == "projects" else keys
+    if family == "articles":
+        return keys
+    return keys | {Key(_PARENTS[family], 0), Key(Kind.ARTICLES, 0)}  # a project that goes leaves its articles
+
+
+def _public_key(family: str, item: str) -> Key:
+    """Of the same item, as anyone sees it: the key of an article is its name."""
+    return Key(_PUBLIC[family], unquote(item) if family == "articles" else _id(item))
 
 
 def _id(text: str) -> int | str:
@@ -83,19 +102,24 @@ class Keeping:
         self._counted_at = trio.current_time()
 
     def find(self, lister: Container) -> Kept | None:
-        """What is kept of a container that was not listed in this mount; once."""
+        """What is kept of a container that was not listed in this mount; once. Of a public item as often as
+        it has been forgotten meanwhile (``publicitems.MOST_KEPT``).
+        """
         if lister.key in self._restored:
             return None
-        self._restored.add(lister.key)
+        if lister.kind not in PUBLIC_ITEMS:
+            self._restored.add(lister.key)
         kept = self._store.get(lister.key)
         if kept is not None and (lister.key in self._changed_at or lister.key in self._under_way):
             return kept._replace(outdated=True)
         return kept
 
     def is_believed(self, lister: Container, kept: Kept) -> bool:
+        if kept.lasting:
+            return True
         age = self._now() - kept.fetched
         return (
-            lister.kind not in _LISTS
+            lister.kind not in _LISTS | PUBLIC_ITEMS
             and not kept.outdated
             and -CLOCK_STEP < age < TRUSTED
             and stamp(lister) == kept.stamp
@@ -107,11 +131,30 @@ class Keeping:
         it.
         """
         key = lister.key
-        self._restored.add(key)
+        if lister.kind not in PUBLIC_ITEMS:
+            self._restored.add(key)
         crossed = self._under_way[key] > 0 or self._changed_at.get(key, started - 1) >= started
         if not crossed and contents.settled:
             fetched = self._now() - (trio.current_time() - started)
-            self._store.put(key, Kept(contents, fetched, stamp(lister)))
+            lasting = publicsources.is_fixed(key, contents)
+            self._store.put(key, Kept(contents, fetched, stamp(lister), lasting=lasting))
+
+    def forget(self, lister: Container) -> None:
+        """Figshare says that there is no such item."""
+        self._store.drop(lister.key)
+
+    def with_doi(self, doi: str) -> set[Key]:
+        """The public items that are kept and had this DOI then."""
+        return self._store.with_doi(doi)
+
+    def versions(self, article_id: Id) -> list[int]:
+        """The versions of a public article that are kept."""
+        return self._store.versions(article_id)
+
+    def answer(self, article_id: Id, version: int) -> bytes:
+        """All that Figshare says of a version of an article, as it said it; b"" if that is not kept."""
+        kept = self._store.get(Key(Kind.PUBLIC_ARTICLE, str(Reference(article_id, version))))
+        return kept.contents.answer if kept is not None and kept.lasting else b""
 
     def remember(self) -> None:
         """At the end of the mount: what was changed here is kept as this machine knows it, for a mount that
@@ -121,6 +164,8 @@ class Keeping:
             node = self._tree.by_key(key)
             if not isinstance(node, Container) or node.parent is None or node.status.listed_at is None:
                 continue
+            if key.kind in PUBLIC_ITEMS:
+                continue  # what the public sees is Figshare's business
             contents = known_here(node)
             if contents is not None:
                 self._store.put(key, Kept(contents, self._now(), stamp(node), outdated=True))

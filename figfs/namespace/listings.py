@@ -231,7 +231,7 @@ class Listings:
             raise
         merge(self._tree, lister, contents, started)
         self.on_listed(lister)
-        listed_at = math.inf if publicsources.is_fixed(lister) else started
+        listed_at = math.inf if publicsources.is_fixed(lister.key, contents) else started
         status.listed_at, status.failed_at, status.failure = listed_at, None, None
         status.restored_at, self._said_away = None, False
         if self._keeping is not None:
@@ -246,11 +246,14 @@ class Listings:
         believed = self._keeping.is_believed(lister, kept)
         known, record = stamp(lister), lister.record
         merge(self._tree, lister, kept.contents, -math.inf)  # whatever was decided here is newer
-        if known != kept.stamp:
+        if record is not None and known != kept.stamp:
             lister.record = record  # the list knows of a change that is not in here
         self.on_listed(lister)
         status = lister.status
         now = trio.current_time()
+        if kept.lasting:
+            status.listed_at, status.failed_at, status.failure = math.inf, None, None
+            return
         status.restored_at, status.stamp = -math.inf if kept.outdated else now, kept.stamp
         status.listed_at = now if believed else -math.inf
 
@@ -264,6 +267,8 @@ class Listings:
         status.failed_at, status.failure = trio.current_time(), exc
         if isinstance(exc, NotFound) and lister.kind in PUBLIC_ITEMS:
             self._tree.detach(lister, vanished=True)  # who looked it up says so in the log
+            if self._keeping is not None:
+                self._keeping.forget(lister)
             return
         shown = "nothing is known of it" if status.listed_at is None else "the last known listing is shown"
         log.log(

@@ -1,7 +1,9 @@
 """Listings on disk, in SQLite in the state directory: a remount shows the tree at once, also offline.
 
 A cache: what is corrupt, of another figfs or from before a power cut is thrown away with a line in the log,
-and trouble with the disk ends the keeping, never the mount. Reading is one row by its key (0.1 ms, from the
+and trouble with the disk ends the keeping, never the mount. Versions that never change outlive a power cut.
+Own listings are as many as the account has; of public items those looked at longest ago go, from
+``MOST_PUBLIC`` bytes on. Reading is one row by its key (0.1 ms, from the
 page cache), in the event loop; writing is done behind, in a thread, many rows a transaction. ``outdate``
 alone is waited for: it is committed before Figshare hears of the change that makes a listing wrong.
 """
@@ -13,7 +15,6 @@ import dataclasses
 import hashlib
 import logging
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,31 +22,17 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-import figfs
-from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
-from figfs.namespace import naming
-from figfs.namespace.nodes import Key, Kind
-from figfs.namespace.sources import Contents, Entry
+from figfs.figshare.records import Account, Id
+from figfs.namespace import identifiers, naming
+from figfs.namespace.listingformat import KEPT, decode, doi_of, encode, version
+from figfs.namespace.nodes import PUBLIC_ITEMS, Key, Kind
+from figfs.namespace.sources import Contents
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 PAUSE = 0.3  #: seconds between batches of rows
 BUSY_TIMEOUT = 2.0  #: seconds to wait for another process that reads or writes the file
-
-#: What is kept. The rest is not Figshare's, or is asked anew for its own sake (search).
-KEPT = frozenset(
-    {Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS, Kind.PROJECT, Kind.COLLECTION, Kind.ARTICLE}
-)
-
-_RECORDS: dict[Kind, type[Article | Project | Collection | File]] = {
-    Kind.ARTICLE: Article,
-    Kind.MEMBER: Article,
-    Kind.PROJECT: Project,
-    Kind.COLLECTION: Collection,
-    Kind.FILE: File,
-    Kind.LINK: File,
-}
+MOST_PUBLIC = 64 << 20  #: bytes of listings of public items; one of a few files has four thousand
 
 
 class Kept(NamedTuple):
@@ -55,73 +42,7 @@ class Kept(NamedTuple):
     fetched: float  #: wall clock, POSIX seconds
     stamp: float | None  #: when the container had last been modified then, by Figshare
     outdated: bool = False  #: this machine has changed something in there since
-
-
-# -- encoding (pure) ------------------------------------------------------------
-
-
-class _Entry(msgspec.Struct, frozen=True, array_like=True):
-    kind: int
-    id: Id
-    base: str
-    time: float
-    folder: tuple[str, ...]
-    record: msgspec.Raw
-
-
-class _Contents(msgspec.Struct, frozen=True, array_like=True):
-    entries: list[_Entry]
-    details: ArticleDetails | None
-
-
-def encode(contents: Contents) -> bytes:
-    """``ValueError`` or ``OverflowError`` for what cannot be kept: lone surrogates, numbers past 64 bits."""
-    entries = [
-        _Entry(
-            int(entry.key.kind),
-            entry.key.id,
-            entry.base,
-            entry.time,
-            entry.folder,
-            msgspec.Raw(msgspec.msgpack.encode(entry.record)),
-        )
-        for entry in contents.entries
-    ]
-    data = msgspec.msgpack.encode(_Contents(entries, contents.details))
-    return zlib.crc32(data).to_bytes(4, "big") + data
-
-
-def decode(data: bytes) -> Contents:
-    """What ``encode`` was given. ``ValueError`` for anything else."""
-    if len(data) < 4 or zlib.crc32(memoryview(data)[4:]) != int.from_bytes(data[:4], "big"):
-        raise ValueError("the checksum is wrong")
-    found = msgspec.msgpack.decode(memoryview(data)[4:], type=_Contents)
-    return Contents(
-        [
-            Entry(
-                Key(Kind(entry.kind), entry.id),
-                entry.base,
-                msgspec.msgpack.decode(entry.record, type=_RECORDS[Kind(entry.kind)]),
-                entry.time,
-                entry.folder,
-            )
-            for entry in found.entries
-        ],
-        found.details,
-    )
-
-
-def _version() -> str:
-    """What the rows were written by: another figfs may name things otherwise, or know other fields."""
-    fields = [
-        (cls.__name__, [(field.name, str(field.type)) for field in msgspec.structs.fields(cls)])
-        for cls in (Account, Article, ArticleDetails, Collection, File, Project, _Entry, _Contents)
-    ]
-    text = repr((FORMAT, figfs.__version__, fields))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-# -- the store ------------------------------------------------------------
+    lasting: bool = False  #: it can never change: all of a version
 
 
 @dataclasses.dataclass(slots=True)
@@ -131,6 +52,7 @@ class _Batch:
     puts: dict[str, Kept] = dataclasses.field(default_factory=dict)
     outdated: set[str] = dataclasses.field(default_factory=set)
     gone: set[str] = dataclasses.field(default_factory=set)
+    used: dict[str, None] = dataclasses.field(default_factory=dict)  #: public items, the last one last
     account: Account | None = None
     done: trio.Event = dataclasses.field(default_factory=trio.Event)
 
@@ -151,8 +73,12 @@ class ListingStore:
         self._broken = False
 
     def get(self, key: Key) -> Kept | None:
-        """What is kept of a container, or None."""
+        """What is kept of a container, or None. To ask for a public item is to use it."""
         name = str(key)
+        if key.kind in PUBLIC_ITEMS and name in self._known:
+            self._next.used.pop(name, None)
+            self._next.used[name] = None
+            self._wake.set()
         outdated = False
         for batch in (self._next, self._writing):
             outdated = outdated or name in batch.outdated
@@ -165,9 +91,11 @@ class ListingStore:
             return None
         try:
             row = self._reader.execute(
-                "SELECT contents, fetched, stamp, outdated FROM listings WHERE key = ?", (name,)
+                "SELECT contents, fetched, stamp, outdated, lasting FROM listings WHERE key = ?", (name,)
             ).fetchone()
-            return None if row is None else Kept(decode(row[0]), row[1], row[2], bool(row[3]) or outdated)
+            if row is None:
+                return None
+            return Kept(decode(row[0]), row[1], row[2], bool(row[3]) or outdated, bool(row[4]))
         except (ValueError, KeyError, msgspec.MsgspecError) as exc:
             log.warning("the kept listing of %s is damaged, and is not used: %s", name, exc)
             self._next.gone.add(name)
@@ -178,12 +106,38 @@ class ListingStore:
 
     def collections(self) -> set[Key]:
         """The collections whose listings are kept."""
-        names = self._known | self._writing.puts.keys() | self._next.puts.keys()
-        ids = [name.partition(":")[2] for name in names if name.startswith("collection:")]
-        return {
-            Key(Kind.COLLECTION, id_) if (n := naming.id_from_name(id_)) is None else Key(Kind.COLLECTION, n)
-            for id_ in ids
+        return {Key(Kind.COLLECTION, _id(text)) for text in self._ids("collection:")}
+
+    def versions(self, article_id: Id) -> list[int]:
+        """The versions of a public article that are kept, ascending."""
+        found = map(identifiers.parse_reference, self._ids(f"public_article:{article_id}.v"))
+        return sorted(version for reference in found if reference and (version := reference.version))
+
+    def _ids(self, prefix: str) -> list[str]:
+        """The ids in keys that begin so."""
+        names = (self._known | self._writing.puts.keys() | self._next.puts.keys()) - self._gone()
+        return [name.partition(":")[2] for name in names if name.startswith(prefix)]
+
+    def with_doi(self, doi: str) -> set[Key]:
+        """Public items that had this DOI (``identifiers.base_of``, not "") when they were kept."""
+        found = {
+            name
+            for batch in (self._writing, self._next)
+            for name, kept in batch.puts.items()
+            if doi_of(kept.contents) == doi
         }
+        if not self._broken:
+            try:
+                found.update(
+                    name for (name,) in self._reader.execute("SELECT key FROM listings WHERE doi = ?", (doi,))
+                )
+            except sqlite3.Error as exc:
+                self._give_up(exc)
+        return {key for name in found - self._gone() if (key := _public_key(name)) is not None}
+
+    def _gone(self) -> set[str]:
+        """What is forgotten, though it may be on the disk still."""
+        return (self._writing.gone | self._next.gone) - self._next.puts.keys()
 
     def put(self, key: Key, kept: Kept) -> None:
         """Keep a listing, soon; what it does not hold any more is forgotten with it."""
@@ -194,6 +148,13 @@ class ListingStore:
         self._next.outdated.discard(name)
         self._next.gone.discard(name)
         self._wake.set()
+
+    def drop(self, key: Key) -> None:
+        """Forget a listing, soon: what it was of is not there any more."""
+        name = str(key)
+        if self._next.puts.pop(name, None) is not None or name in self._known | self._writing.puts.keys():
+            self._next.gone.add(name)
+            self._wake.set()
 
     def put_account(self, account: Account) -> None:
         """Keep whose listings these are."""
@@ -257,8 +218,12 @@ class ListingStore:
                 database.execute("DELETE FROM listings WHERE key = ?", (name,))
             for name in batch.outdated:
                 database.execute("UPDATE listings SET outdated = 1 WHERE key = ?", (name,))
+            for name in batch.used:
+                database.execute(f"UPDATE listings SET used = ({_NEXT_USE}) WHERE key = ?", (name,))
             for name, kept in batch.puts.items():
                 self._write_listing(name, kept)
+            if any(name.startswith(_PUBLIC) for name in batch.puts):
+                self._make_room()
             if batch.account is not None:
                 for what, value in (("owner", self._owner.encode()), ("account", _json(batch.account))):
                     database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (what, value))
@@ -272,13 +237,38 @@ class ListingStore:
             log.debug("the listing of %s is not kept: %s", name, exc)
             self._writer.execute("DELETE FROM listings WHERE key = ?", (name,))
             return
+        public = name.startswith(_PUBLIC)
         self._writer.execute(
-            "INSERT OR REPLACE INTO listings (key, fetched, stamp, outdated, contents)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (name, kept.fetched, kept.stamp, kept.outdated, data),
+            "INSERT OR REPLACE INTO listings"
+            " (key, fetched, stamp, outdated, lasting, doi, size, used, contents)"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, {f'({_NEXT_USE})' if public else 'NULL'}, ?)",
+            (
+                name,
+                kept.fetched,
+                kept.stamp,
+                kept.outdated,
+                kept.lasting,
+                doi_of(kept.contents) or None if public else None,
+                len(data),
+                data,
+            ),
         )
         for child in before - {str(entry.key) for entry in kept.contents.entries}:
             self._remove(child)
+
+    def _make_room(self) -> None:
+        """Of public items no more than ``MOST_PUBLIC`` bytes: the least recently used go."""
+        (used,) = self._writer.execute("SELECT sum(size) FROM listings WHERE used NOT NULL").fetchone()
+        excess = (used or 0) - MOST_PUBLIC
+        if excess <= 0:
+            return
+        for name, size in self._writer.execute(
+            "SELECT key, size FROM listings WHERE used NOT NULL ORDER BY used"
+        ).fetchall():
+            if excess <= 0:
+                break
+            self._writer.execute("DELETE FROM listings WHERE key = ?", (name,))
+            excess -= size
 
     def _remove(self, name: str) -> None:
         for child in self._children(name):
@@ -287,7 +277,7 @@ class ListingStore:
 
     def _children(self, name: str) -> set[str]:
         """The containers in a kept listing, which have listings of their own."""
-        if name.startswith("article:"):
+        if name.startswith(("article:", *_PUBLIC)):
             return set()
         row = self._writer.execute("SELECT contents FROM listings WHERE key = ?", (name,)).fetchone()
         if row is None:
@@ -339,15 +329,19 @@ def _prepare(path: Path) -> str:
         with database:
             database.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB)")
             meta = dict(database.execute("SELECT name, value FROM meta"))
-            if meta.get("version", _version()) != _version():
+            if meta.get("version", version()) != version():
                 return "it is of another figfs"
-            if meta.get("open", _boot()) != _boot():
-                return "the machine went down while it was in use"
             database.execute(
                 "CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, fetched REAL NOT NULL,"
-                " stamp REAL, outdated INTEGER NOT NULL, contents BLOB NOT NULL)"
+                " stamp REAL, outdated INTEGER NOT NULL, lasting INTEGER NOT NULL, doi TEXT,"
+                " size INTEGER NOT NULL, used INTEGER, contents BLOB NOT NULL)"
             )
-            for name, value in (("version", _version()), ("open", _boot())):
+            database.execute("CREATE INDEX IF NOT EXISTS by_use ON listings (used, size) WHERE used NOT NULL")
+            database.execute("CREATE INDEX IF NOT EXISTS by_doi ON listings (doi) WHERE doi NOT NULL")
+            if meta.get("open", _boot()) != _boot():
+                log.info("%s: the machine went down while it was in use; only versions are left of it", path)
+                database.execute("DELETE FROM listings WHERE NOT lasting")
+            for name, value in (("version", version()), ("open", _boot())):
                 database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
         return ""
     finally:
@@ -361,7 +355,7 @@ def kept_account(path: Path, *, owner: str) -> Account | None:
     with contextlib.suppress(sqlite3.Error, msgspec.MsgspecError, OSError):
         with contextlib.closing(_connect(path)) as database:
             meta = dict(database.execute("SELECT name, value FROM meta"))
-        if meta.get("version") == _version() and meta.get("owner") == owner.encode():
+        if meta.get("version") == version() and meta.get("owner") == owner.encode():
             return msgspec.json.decode(meta.get("account", b""), type=Account)
     return None
 
@@ -375,6 +369,25 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
     database.execute("PRAGMA synchronous=NORMAL")
     return database
+
+
+_PUBLIC = tuple(f"{kind.name.lower()}:" for kind in sorted(PUBLIC_ITEMS))
+
+#: The number of the next use of a public item: a count, for clocks are set back.
+_NEXT_USE = "SELECT coalesce(max(used), 0) + 1 FROM listings WHERE used NOT NULL"
+
+
+def _public_key(name: str) -> Key | None:
+    kind, _, text = name.partition(":")
+    for each in PUBLIC_ITEMS:
+        if each.name.lower() == kind:
+            return Key(each, text if each is Kind.PUBLIC_ARTICLE else _id(text))
+    return None
+
+
+def _id(text: str) -> Id:
+    number = naming.id_from_name(text)
+    return text if number is None else number
 
 
 def _names(database: sqlite3.Connection) -> set[str]:

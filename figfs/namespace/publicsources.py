@@ -12,8 +12,9 @@ import msgspec
 
 from figfs.figshare import public
 from figfs.figshare.client import Client
+from figfs.figshare.metadata import LARGEST
 from figfs.figshare.public import PublicFile
-from figfs.figshare.records import Article, ArticleDetails, File
+from figfs.figshare.records import Article, File
 from figfs.namespace import identifiers, standing
 from figfs.namespace.nodes import Container, Key, Kind
 from figfs.namespace.sources import (
@@ -22,17 +23,20 @@ from figfs.namespace.sources import (
     Entry,
     article_entry,
     file_entry,
+    is_finished,
     time_of,
 )
 
 
-def is_fixed(lister: Container) -> bool:
-    """Whether what ``lister`` holds can never change."""
-    if lister.kind is not Kind.PUBLIC_ARTICLE:
+def is_fixed(key: Key, contents: Contents) -> bool:
+    """Whether what ``contents`` say of ``key`` can never change: all of a version, none of it hidden or
+    unfinished.
+    """
+    if key.kind is not Kind.PUBLIC_ARTICLE or contents.details is None or not contents.settled:
         return False
-    reference = identifiers.parse_reference(str(lister.key.id))
-    hidden = isinstance(lister.record, ArticleDetails) and standing.hides_files(lister.record)
-    return reference is not None and reference.version is not None and not hidden
+    reference = identifiers.parse_reference(str(key.id))
+    versioned = reference is not None and reference.version is not None
+    return versioned and not standing.hides_files(contents.details)
 
 
 async def contents(client: Client, item: Container) -> Contents:
@@ -61,7 +65,7 @@ async def _article(client: Client, name: str) -> Contents:
     """One request; from ten files on, one more for each thousand."""
     reference = identifiers.parse_reference(name)
     assert reference is not None
-    details = await public.get_article(client, *reference)
+    details, answer = await public.get_article(client, *reference)
     files = [as_public(file) for file in details.files]
     if not standing.hides_files(details) and (
         details.files_sent != len(files) or len(files) >= FILES_IN_DETAILS
@@ -74,7 +78,14 @@ async def _article(client: Client, name: str) -> Contents:
         if entry is not None:
             kind = Kind.PUBLIC_LINK if file.is_link_only else Kind.PUBLIC_FILE
             entries.append(dataclasses.replace(entry, key=Key(kind, f"{name}/{file.id}")))
-    return Contents(entries, details, time=date)
+    shown_whole = reference.version is not None and len(answer) <= LARGEST
+    return Contents(
+        entries,
+        details,
+        settled=all(file.is_link_only or is_finished(file) for file in files),
+        time=date,
+        answer=answer if shown_whole else b"",
+    )
 
 
 def as_public(file: File) -> PublicFile:

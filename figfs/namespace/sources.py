@@ -49,6 +49,7 @@ class Contents:
     settled: bool = True
     record: Project | Collection | None = None  #: of the container, where it is no article
     time: float = 0.0  #: POSIX seconds, of the container itself where nothing above it tells
+    answer: bytes = b""  #: of a version: all that Figshare says of it, as it said it
 
 
 def time_of(*dates: float | None) -> float:

@@ -17,6 +17,7 @@ from figfs.figshare.records import ArticleDetails, Collection, Id
 from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
 from figfs.namespace.nodes import (
+    PUBLIC_ITEMS,
     ROOT_INODE,
     Container,
     FileNode,
@@ -268,6 +269,8 @@ class Tree:
         status = container.lister.status
         status.expired_at = trio.current_time()
         status.failed_at = None
+        if status.listed_at == math.inf and container.lister.kind in PUBLIC_ITEMS:
+            status.listed_at = -math.inf  # a version that is not what it was said to be: it was withdrawn
 
     def mark_listed(self, container: Container) -> None:
         """The container was made here just now: what it holds is known without asking."""

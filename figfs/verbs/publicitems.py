@@ -21,6 +21,7 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, Collection
 from figfs.namespace import identifiers, standing
 from figfs.namespace.identifiers import Doi
+from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, Key, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
@@ -45,10 +46,21 @@ _ITEMS = {
 
 
 class PublicItems:
-    """Those of one mount. ``dir_timeout``: seconds for which what was found, or not, is taken as fresh."""
+    """Those of one mount. ``dir_timeout``: seconds for which what was found, or not, is taken as fresh.
+    ``keeping``: what is on disk of them, or None.
+    """
 
-    def __init__(self, *, client: Client, tree: Tree, listings: Listings, dir_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        client: Client,
+        tree: Tree,
+        listings: Listings,
+        dir_timeout: float,
+        keeping: Keeping | None = None,
+    ) -> None:
         self._client = client.without_token()
+        self._keeping = keeping
         self._tree = tree
         self._listings = listings
         self._absent: cachetools.TTLCache[tuple[int, str], str] = cachetools.TTLCache(
@@ -131,7 +143,14 @@ class PublicItems:
         return node
 
     async def _find(self, doi: Doi, text: str) -> str | None:
-        """Where in ``public/`` the item with this DOI is. Its id is guessed first; the record decides."""
+        """Where in ``public/`` the item with this DOI is: one that is kept, one whose id is guessed, or what
+        Figshare finds. The record decides.
+        """
+        for key in self._keeping.with_doi(doi.base) if self._keeping is not None else ():
+            collection = key.kind is Kind.PUBLIC_COLLECTION
+            reference = identifiers.parse_reference(str(key.id))
+            if reference is not None and await self._has(doi, reference.id, collection=collection):
+                return _place(doi, reference.id, collection=collection)
         if doi.id is not None and await self._has(doi, doi.id, collection=doi.is_collection):
             return _place(doi, doi.id, collection=doi.is_collection)
         for asked in dict.fromkeys((text, doi.base)):

@@ -11,17 +11,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from figfs.figshare.public import PublicFile
 from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Project
 from figfs.namespace import listingstore
-from figfs.namespace.listingstore import (
-    Kept,
-    ListingStore,
-    decode,
-    encode,
-    kept_account,
-    open_listing_store,
-    owner_of,
-)
+from figfs.namespace.listingformat import decode, encode
+from figfs.namespace.listingstore import Kept, ListingStore, kept_account, open_listing_store, owner_of
 from figfs.namespace.nodes import Key, Kind
 from figfs.namespace.sources import Contents, Entry
 
@@ -36,6 +30,7 @@ files = st.builds(
     computed_md5=texts,
     is_link_only=st.booleans(),
 )
+public_files = st.builds(PublicFile, id=ids, name=texts, computed_md5=texts)
 records = {
     Kind.ARTICLE: st.builds(Article, id=ids, title=texts, modified_date=times, project_id=st.none() | ids),
     Kind.MEMBER: st.builds(Article, id=ids, title=texts),
@@ -43,6 +38,9 @@ records = {
     Kind.COLLECTION: st.builds(Collection, id=ids, title=texts, public=st.none() | st.booleans()),
     Kind.FILE: files,
     Kind.LINK: files,
+    Kind.REFERENCE: st.builds(Article, id=ids, title=texts),
+    Kind.PUBLIC_FILE: public_files,
+    Kind.PUBLIC_LINK: public_files,
 }
 entries = st.sampled_from(sorted(records)).flatmap(
     lambda kind: st.builds(
@@ -62,7 +60,14 @@ details = st.builds(
     folder_structure=st.dictionaries(texts, texts, max_size=3),
     modified_date=times,
 )
-listings = st.builds(Contents, st.lists(entries, max_size=5), st.none() | details)
+listings = st.builds(
+    Contents,
+    st.lists(entries, max_size=5),
+    st.none() | details,
+    record=st.none() | records[Kind.PROJECT] | records[Kind.COLLECTION],
+    time=st.floats(0, 1e11),
+    answer=st.binary(max_size=40),
+)
 
 
 @given(listings)
@@ -164,6 +169,99 @@ async def test_outdate_is_on_disk_when_it_returns(tmp_path: Path) -> None:
     assert other.get(Key(Kind.ARTICLE, 5)) == kept(file(11))
     other.close()
     store.close()
+
+
+# -- public items ------------------------------------------------------------
+
+
+def public(name: str, *, doi: str = "", kind: Kind = Kind.PUBLIC_ARTICLE, size: int = 0) -> tuple[Key, Kept]:
+    """A version lasts."""
+    details = ArticleDetails(id=7, doi=doi)
+    contents = Contents([], details, answer=b"x" * size)
+    return Key(kind, name), Kept(contents, 1000.0, None, lasting=".v" in name)
+
+
+async def test_public_items_by_doi_and_by_version(tmp_path: Path) -> None:
+    """At once, and in the next mount."""
+    path = tmp_path / "listings.db"
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        for key, kept_ in (public("7", doi="10.1/A.7"), public("7.v2", doi="10.1/a.7.v2"), public("7.v10"),
+                           public("77.v3", doi="10.1/a.77.v3")):  # fmt: skip
+            store.put(key, kept_)
+        for _ in range(2):
+            assert store.with_doi("10.1/a.7") == {public("7")[0], public("7.v2")[0]}
+            assert store.with_doi("10.1/a.8") == set()
+            assert store.versions(7) == [2, 10]
+            assert store.versions(78) == []
+            await written(store)
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        assert store.get(Key(Kind.PUBLIC_ARTICLE, "7.v2")) == public("7.v2", doi="10.1/a.7.v2")[1]
+        assert store.with_doi("10.1/a.77") == {Key(Kind.PUBLIC_ARTICLE, "77.v3")}
+        store.drop(Key(Kind.PUBLIC_ARTICLE, "7.v2"))
+        for _ in range(2):
+            assert store.get(Key(Kind.PUBLIC_ARTICLE, "7.v2")) is None
+            assert store.versions(7) == [10]
+            assert store.with_doi("10.1/a.7") == {public("7")[0]}
+            await written(store)
+
+
+async def written(store: ListingStore) -> None:
+    """What is queued is on the disk on return."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.run)
+        store.put_account(Account(id=1))
+        store._urgent.set()
+        await store._next.done.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_public_items_the_least_recently_used_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own listings stay, whatever they take."""
+    size = len(encode(public("7.v1", size=1000)[1].contents))
+    monkeypatch.setattr(listingstore, "MOST_PUBLIC", 3 * size + size // 2)
+    path = tmp_path / "listings.db"
+    keys = [Key(Kind.PUBLIC_ARTICLE, f"{number}.v1") for number in range(1, 4)]
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        store.put(ARTICLES, kept(*map(article, range(200))))
+        for key in keys:
+            store.put(key, public("7.v1", size=1000)[1])
+        await written(store)
+        assert store.get(keys[0]) is not None
+        await written(store)
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        store.put(Key(Kind.PUBLIC_ARTICLE, "4.v1"), public("7.v1", size=1000)[1])
+        await written(store)
+        assert [store.get(key) is None for key in keys] == [False, True, False]
+        assert store.get(ARTICLES) is not None
+        store.put(Key(Kind.PUBLIC_ARTICLE, "5.v1"), public("7.v1", size=9000)[1])
+        await written(store)
+        assert store.get(Key(Kind.PUBLIC_ARTICLE, "5.v1")) is None
+        assert store.get(ARTICLES) is not None
+
+
+async def test_versions_outlive_a_power_cut(tmp_path: Path) -> None:
+    """They cannot have got out of date."""
+    path = tmp_path / "listings.db"
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        for name in ("7", "7.v1"):
+            store.put(*public(name))
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO meta VALUES ('open', 'another start of the machine')")
+    database.close()
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        assert store.get(Key(Kind.PUBLIC_ARTICLE, "7")) is None
+        assert store.get(Key(Kind.PUBLIC_ARTICLE, "7.v1")) == public("7.v1")[1]
+
+
+# -- what is of no use ------------------------------------------------------------
 
 
 async def test_a_damaged_row_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
