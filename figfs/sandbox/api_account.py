@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,7 +13,7 @@ from figfs.sandbox.http import json_response, private, public
 from figfs.sandbox.state import Sandbox
 
 
-async def get_account(sandbox: Sandbox, request: Request) -> Response:
+def account_details(sandbox: Sandbox) -> dict[str, Any]:
     """Sizes in bytes, dates without a zone.
 
     The quota is the account's own, without group projects (quirk U21).
@@ -19,29 +21,31 @@ async def get_account(sandbox: Sandbox, request: Request) -> Response:
     account = sandbox.account
     hidden, shown = files.used_quota(sandbox)
     date = without_zone(account.created)
-    return json_response(
-        {
-            "id": account.id,
-            "user_id": account.user_id,
-            "first_name": account.first_name,
-            "last_name": account.last_name,
-            "email": account.email,
-            "active": 1,
-            "created_date": date,
-            "modified_date": date,
-            "institution_id": account.institution_id,
-            "institution_user_id": "",
-            "group_id": account.group_id,
-            "quota": sandbox.settings.quota,
-            "used_quota": hidden + shown,
-            "used_quota_private": hidden,
-            "used_quota_public": shown,
-            "maximum_file_size": sandbox.settings.maximum_file_size,
-            "pending_quota_request": False,
-            "orcid_id": "",
-            "symplectic_user_id": None,
-        }
-    )
+    return {
+        "id": account.id,
+        "user_id": account.user_id,
+        "first_name": account.first_name,
+        "last_name": account.last_name,
+        "email": account.email,
+        "active": 1,
+        "created_date": date,
+        "modified_date": date,
+        "institution_id": account.institution_id,
+        "institution_user_id": "",
+        "group_id": account.group_id,
+        "quota": sandbox.settings.quota,
+        "used_quota": hidden + shown,
+        "used_quota_private": hidden,
+        "used_quota_public": shown,
+        "maximum_file_size": sandbox.settings.maximum_file_size,
+        "pending_quota_request": False,
+        "orcid_id": "",
+        "symplectic_user_id": None,
+    }
+
+
+async def get_account(sandbox: Sandbox, request: Request) -> Response:
+    return json_response(account_details(sandbox))
 
 
 async def list_licenses(sandbox: Sandbox, request: Request) -> Response:

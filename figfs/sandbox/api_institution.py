@@ -18,7 +18,7 @@ from starlette.responses import Response
 from figfs.sandbox import files, render
 from figfs.sandbox.errors import ApiError, bad_request, forbidden, invalid, not_found
 from figfs.sandbox.http import as_account, json_object, json_response, private
-from figfs.sandbox.members import INSTITUTION_ID, MEMBERS, Member
+from figfs.sandbox.members import INSTITUTION_ID, Member, members
 from figfs.sandbox.paging import parse_order, parse_page
 from figfs.sandbox.state import Sandbox
 
@@ -32,7 +32,9 @@ SHORTEST_VALUE, LONGEST_VALUE = 3, 255
 _Handler = Callable[[Sandbox, Request], Awaitable[Response]]
 
 
-def _for_administrators(handler: _Handler) -> _Handler:
+def for_administrators(handler: _Handler) -> _Handler:
+    """``handler``, with 403 for all others."""
+
     async def checked(sandbox: Sandbox, request: Request) -> Response:
         if not sandbox.settings.institution_admin:
             raise forbidden()
@@ -46,14 +48,14 @@ async def get_institution(sandbox: Sandbox, request: Request) -> Response:
     return json_response({"id": INSTITUTION_ID, "name": "Sandbox University", "domain": "example.org"})
 
 
-@_for_administrators
+@for_administrators
 async def list_accounts(sandbox: Sandbox, request: Request) -> Response:
     given = request.query_params
     bounds = {key: _natural(key, given[key]) for key in ("id_gte", "id_lte", "is_active") if key in given}
     return _accounts(sandbox, given, bounds)
 
 
-@_for_administrators
+@for_administrators
 async def search_accounts(sandbox: Sandbox, request: Request) -> Response:
     body = await json_object(request)
     words = body.get("search_for", "")
@@ -79,7 +81,7 @@ def _accounts(
     page = parse_page(given, sandbox.settings)
     found = [
         member
-        for member in MEMBERS
+        for member in members(sandbox)
         if ("id_gte" not in bounds or member.account.id >= bounds["id_gte"])
         and ("id_lte" not in bounds or member.account.id <= bounds["id_lte"])
         and ("is_active" not in bounds or member.active == bool(bounds["is_active"]))
@@ -109,7 +111,7 @@ def _short(sandbox: Sandbox, member: Member) -> dict[str, Any]:
     }
 
 
-@_for_administrators
+@for_administrators
 async def list_articles(sandbox: Sandbox, request: Request) -> Response:
     """All that its members have, drafts too."""
     given = request.query_params
@@ -119,12 +121,12 @@ async def list_articles(sandbox: Sandbox, request: Request) -> Response:
     return json_response([render.article(sandbox, row, public=False) for row in rows])
 
 
-@_for_administrators
+@for_administrators
 async def list_custom_fields(sandbox: Sandbox, request: Request) -> Response:
     return json_response(CUSTOM_FIELDS)
 
 
-@_for_administrators
+@for_administrators
 async def upload_field_values(sandbox: Sandbox, request: Request) -> Response:
     """Values of a field: the first row is a header, columns are joined, what is too short or long is dropped.
     One at a time for the whole portal.
@@ -155,7 +157,7 @@ async def upload_field_values(sandbox: Sandbox, request: Request) -> Response:
     return json_response({"code": 200, "message": "OK"})
 
 
-@_for_administrators
+@for_administrators
 async def upload_feed(sandbox: Sandbox, request: Request) -> Response:
     """The HR feed, XML or CSV; accepted is not processed. Once in 24 hours."""
     name, content = await _form_file(request, "hrfeed")

@@ -13,6 +13,7 @@
 | `POST withdraw` | `{"article": id}`: it is not public any more |
 | `POST embargo` | `{"article": id, "until": date or ""}`: its files are not |
 | `POST share` | `{"project": id, "role": …}`: a colleague's, and this the role in it; `Owner`: its own |
+| `POST members` | `{"count": n}`: so many more accounts in the institution; `{"ids": […]}` |
 | `PUT token` | `{"token": "…"}`: the personal token is another from now on |
 """
 
@@ -27,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import seed, sharing, tokens, validation, withdrawing
+from figfs.sandbox import members, seed, sharing, tokens, validation, withdrawing
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
@@ -161,6 +162,11 @@ async def post_embargo(sandbox: Sandbox, request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def post_members(sandbox: Sandbox, request: Request) -> Response:
+    body = validation.clean(await json_object(request), {"count": validation.number}, required=("count",))
+    return json_response({"ids": members.add_many(sandbox, body["count"])}, 201)
+
+
 async def post_share(sandbox: Sandbox, request: Request) -> Response:
     roles = (sharing.OWNER, sharing.COLLABORATOR, sharing.VIEWER)
     fields = {"project": validation.number, "role": validation.text(1)}
@@ -196,4 +202,5 @@ routes = [
     _local("withdraw", "POST", post_withdraw),
     _local("embargo", "POST", post_embargo),
     _local("share", "POST", post_share),
+    _local("members", "POST", post_members),
 ]

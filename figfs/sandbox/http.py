@@ -12,9 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import tokens
+from figfs.sandbox import members, tokens
 from figfs.sandbox.errors import ApiError, bad_request, forbidden, invalid, unauthorized
-from figfs.sandbox.members import MEMBERS
 from figfs.sandbox.state import Sandbox
 
 Handler = Callable[[Sandbox, Request], Awaitable[Response]]
@@ -63,10 +62,10 @@ def as_account(sandbox: Sandbox, wanted: object) -> Sandbox:
         number = int(str(wanted))
     except ValueError:
         raise invalid("impersonate", "the id of an account") from None
-    for member in MEMBERS:
-        if member.account.id == number:
-            return dataclasses.replace(sandbox, account=member.account)
-    raise forbidden(f"Account {number} cannot be impersonated")
+    member = members.find(sandbox, number)
+    if member is None:
+        raise forbidden(f"Account {number} cannot be impersonated")
+    return dataclasses.replace(sandbox, account=member.account)
 
 
 def public(path: str, method: str, handler: Handler) -> Route:

@@ -107,6 +107,14 @@ CREATE TABLE IF NOT EXISTS collection_versions (
     document TEXT NOT NULL,           -- the row as it was published, and the ids of its articles
     PRIMARY KEY (collection_id, version)
 );
+CREATE TABLE IF NOT EXISTS members (  -- of the institution, beside those that every sandbox has
+    number INTEGER PRIMARY KEY,
+    first_name TEXT NOT NULL,
+    last_name TEXT NOT NULL,
+    email TEXT NOT NULL,
+    institution_user_id TEXT NOT NULL,
+    active INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS project_notes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project_id INTEGER NOT NULL,

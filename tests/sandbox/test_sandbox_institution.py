@@ -52,6 +52,36 @@ async def test_accounts_are_found(admin: httpx.AsyncClient) -> None:
     assert (await admin.get(f"{ACCOUNTS}?id_gte=x")).status_code == 422
 
 
+async def test_accounts_are_made(example: Sandbox, admin: httpx.AsyncClient) -> None:
+    """With what they need and the next id; listed, shown and impersonated from then on."""
+    new = {"email": "new@example.org", "last_name": "New", "institution_user_id": "u900"}
+    made = await admin.post(ACCOUNTS, json=new)
+    number = MEMBERS[-1].account.id + 1
+    assert (made.status_code, made.json()) == (201, {"account_id": number})
+    (found,) = (await admin.get(f"{ACCOUNTS}?institution_user_id=u900")).json()
+    assert (found["id"], found["email"], found["active"]) == (number, "new@example.org", 1)
+    assert (await admin.get(f"{ACCOUNTS}/{number}")).json()["email"] == "new@example.org"
+    assert (await admin.get("/v2/account", params={"impersonate": number})).json()["id"] == number
+    assert (await admin.get(f"{ACCOUNTS}/5")).status_code == 404
+
+    assert (await admin.post(ACCOUNTS, json=new)).json()["code"] == "AccountExists"
+    assert (await admin.post(ACCOUNTS, json={"email": "no last name"})).status_code == 422
+    assert (await admin.post(ACCOUNTS, json={"email": "no address", "last_name": "A"})).status_code == 422
+    assert (await admin.post(ACCOUNTS, json=new | {"first_name": "A" * 255})).status_code == 422
+    example.settings.institution_admin = False
+    assert (await admin.post(ACCOUNTS, json={"email": "b@example.org", "last_name": "B"})).status_code == 403
+
+
+async def test_many_accounts(admin: httpx.AsyncClient) -> None:
+    """More than a page; past the depth where pages end, ranges of ids go on (quirks L7)."""
+    ids = (await admin.post("/_sandbox/members", json={"count": 1200})).json()["ids"]
+    assert ids == [*range(1000031, 1001231)]
+    await admin.put("/_sandbox/settings", json={"max_depth": 1000})
+    assert (await admin.get(f"{ACCOUNTS}?page=2&page_size=1000")).status_code == 422
+    found = (await admin.get(f"{ACCOUNTS}?id_gte=1001001&page=1&page_size=1000")).json()
+    assert [account["id"] for account in found] == [*range(1001001, 1001231)]
+
+
 async def test_impersonation(admin: httpx.AsyncClient) -> None:
     """In the query of GET and DELETE, in the body of all else; what is made belongs to the other account."""
     who = {"impersonate": COLLEAGUE.id}

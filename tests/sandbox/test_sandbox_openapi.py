@@ -308,6 +308,16 @@ EXAMPLES: dict[tuple[str, str], tuple[int, object, str | Prepare]] = {
     ),
     ("GET", "/account/institution"): (200, None, "/v2/account/institution"),
     ("GET", "/account/institution/accounts"): (200, None, "/v2/account/institution/accounts"),
+    ("POST", "/account/institution/accounts"): (
+        201,
+        {"email": "new@example.org", "last_name": "New"},
+        "/v2/account/institution/accounts",
+    ),
+    ("GET", "/account/institution/accounts/{account_id}"): (
+        200,
+        None,
+        "/v2/account/institution/accounts/1000002",
+    ),
     ("POST", "/account/institution/accounts/search"): (
         200,
         {"search_for": "sven"},
