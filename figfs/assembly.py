@@ -39,10 +39,12 @@ from figfs.namespace.attributes import Attributes
 from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
 from figfs.namespace.listingstore import ListingStore
+from figfs.namespace.nodes import Key, inode_of
 from figfs.namespace.tree import Tree
 from figfs.reading.blockcache import MEMORY, BlockCache
 from figfs.reading.blockstore import BlockStore
 from figfs.terminal import visible
+from figfs.verbs.accounts import InstitutionAccounts
 from figfs.verbs.containers import Containers
 from figfs.verbs.linkedfiles import LinkedFiles
 from figfs.verbs.linking import Linking
@@ -72,10 +74,12 @@ class Parts:
     resumer: Resumer
     uploader: Uploader
     cache: BlockCache
+    journal: Journal
     ledger: Ledger
     parking: Parking
     publishing: Publishing
     items: ItemCommands
+    accounts: InstitutionAccounts
     services: tuple[Callable[[], Awaitable[None]], ...]
 
 
@@ -98,6 +102,9 @@ def assemble(
     listing_store: ListingStore | None = None,
     store: BlockStore | None = None,
     memory: int = MEMORY,
+    cache: BlockCache | None = None,
+    numbering: Callable[[Key], int] = inode_of,
+    inside: bool = False,
     verify: str = "end",
     lookahead: bool = True,
     search_limit: int = 200,
@@ -111,13 +118,16 @@ def assemble(
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
     seconds. ``account``: None where only public items are shown. ``listing_store``: listings on disk, or
-    None. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory.
+    None. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory; ``cache``:
+    that of the mount around it, instead of both. ``numbering``, ``inside``: see ``Tree``.
     ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
     ``documents``: what is in every ``.figshare``, instead of what Figshare tells.
     """
     background = client.background()
+    account_id = account.id if account is not None else None
     limit = account.maximum_file_size if account is not None else None
-    tree = Tree(attributes=attributes, now_ns=now_ns, own=account is not None)
+    own = account is not None
+    tree = Tree(attributes=attributes, now_ns=now_ns, own=own, numbering=numbering, inside=inside)
     keeping = None
     writers = () if listing_store is None else (listing_store.run,)
     if listing_store is not None:
@@ -131,10 +141,12 @@ def assemble(
         patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
         keeping=keeping,
         search_limit=search_limit,
+        account_id=account_id,
     )
     spool = Spool(spool_directory)
     unclosed = _unclosed(spool, journal)
-    cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
+    if cache is None:
+        cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
     stored_files = StoredFiles(client=client, cache=cache, verify=verify)
     uploader = Uploader(
         client=background,
@@ -209,7 +221,6 @@ def assemble(
         linked=LinkedFiles(client=client, tree=tree, deletions=deletions),
         dir_timeout=dir_timeout,
     )
-    account_id = account.id if account is not None else None
     xattrs = ExtendedAttributes(
         tree=tree,
         account_id=account_id,
@@ -248,6 +259,9 @@ def assemble(
         seconds=dir_timeout,
         listed=show_dotfigshare,
     )
+    accounts = InstitutionAccounts(
+        client=client, tree=tree, listings=listings, nursery=nursery, own=account, seconds=dir_timeout
+    )
     filesystem = FileSystem(
         tree=tree,
         listings=listings,
@@ -263,6 +277,7 @@ def assemble(
         public=PublicItems(
             client=client, tree=tree, listings=listings, dir_timeout=dir_timeout, keeping=keeping
         ),
+        accounts=accounts,
         resumer=resumer,
         dir_timeout=dir_timeout,
         account_id=account_id,
@@ -326,10 +341,12 @@ def assemble(
         resumer,
         uploader,
         cache,
+        journal,
         ledger,
         parking,
         publishing,
         items,
+        accounts,
         services,
     )
 

@@ -44,6 +44,7 @@ from figfs.namespace.permissions import check, is_fixed, withheld
 from figfs.namespace.tree import Tree
 from figfs.posix import Attributes, Change, DirectoryEntry, Space
 from figfs.terminal import visible
+from figfs.verbs.accounts import InstitutionAccounts
 from figfs.verbs.containers import Containers
 from figfs.verbs.linking import Linking
 from figfs.verbs.publicitems import FOUND_BY_NAME, PublicItems
@@ -91,6 +92,7 @@ class FileSystem:
         lookahead: Lookahead,
         dot_figshare: DotFigshare,
         public: PublicItems,
+        accounts: InstitutionAccounts,
         dir_timeout: float,
         account_id: Id | None,
         quota: Quota,
@@ -113,6 +115,7 @@ class FileSystem:
         self._dot = dot_figshare
         self._documents = dot_figshare.files
         self._public = public
+        self._accounts = accounts
         self._dir_timeout = dir_timeout
         self._account_id = account_id
         self._quota = quota
@@ -261,6 +264,8 @@ class FileSystem:
             return await self._dot.lookup(container, name)
         if self._is_dot_figshare(container, name) and (dot := self._dot.directory_of(container)) is not None:
             return dot
+        if container.kind is Kind.ACCOUNTS:
+            return await self._accounts.look_up(container, name)
         if container.kind in FOUND_BY_NAME:
             return await self._public.look_up(container, name)
         node = self._tree.find(container, name)

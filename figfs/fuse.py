@@ -23,6 +23,7 @@ from figfs.errors import FigfsError, Unauthorized
 from figfs.filesystem import FileSystem, describe
 from figfs.namespace.nodes import Node
 from figfs.posix import Attributes, Change
+from figfs.routing import Router
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,11 @@ class Operations(pyfuse3.Operations):
     enable_acl = False
 
     def __init__(
-        self, filesystem: FileSystem, *, op_timeout: float, close_timeout: float, xattrs: bool = True
+        self, router: Router, *, op_timeout: float, close_timeout: float, xattrs: bool = True
     ) -> None:
         super().__init__()
         self.initialised = trio.Event()  #: the kernel has its answer to INIT
-        self._fs = filesystem
+        self._router = router
         self._op_timeout = op_timeout
         self._xattrs = xattrs
         # A FLUSH also waits until the file is hashed and journaled, which for a large overlay means a
@@ -126,12 +127,14 @@ class Operations(pyfuse3.Operations):
 
     # -- attributes ------------------------------------------------------------
 
-    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
-        return entry_attributes(self._fs.attributes(node))
+    @staticmethod
+    def _entry(fs: FileSystem, node: Node) -> pyfuse3.EntryAttributes:
+        return entry_attributes(fs.attributes(node))
 
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext | None = None) -> pyfuse3.EntryAttributes:
-        return self._entry(self._fs.node(inode))
+        fs = self._router.of(inode)
+        return self._entry(fs, fs.node(inode))
 
     @handler
     async def setattr(
@@ -150,11 +153,13 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._entry(await self._fs.setattr(inode, change, fh))
+        fs = self._router.of(inode)
+        number = None if fh is None else self._router.handle(fh)[1]
+        return self._entry(fs, await fs.setattr(inode, change, number))
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        space = self._fs.statfs()
+        space = self._router.own.statfs()
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = space.block_size
         data.f_blocks = space.blocks
@@ -169,22 +174,22 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         self._check_xattrs()
-        return self._fs.getxattr(inode, os.fsdecode(name))
+        return self._router.of(inode).getxattr(inode, os.fsdecode(name))
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         self._check_xattrs()
-        return [os.fsencode(name) for name in self._fs.listxattr(inode)]
+        return [os.fsencode(name) for name in self._router.of(inode).listxattr(inode)]
 
     @handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._check_xattrs()
-        self._fs.setxattr(inode, os.fsdecode(name), value)
+        self._router.of(inode).setxattr(inode, os.fsdecode(name), value)
 
     @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._check_xattrs()
-        self._fs.removexattr(inode, os.fsdecode(name))
+        self._router.of(inode).removexattr(inode, os.fsdecode(name))
 
     def _check_xattrs(self) -> None:
         """ENOSYS is an answer for good: the kernel asks no more, not before every write either."""
@@ -197,48 +202,55 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        node = await self._fs.lookup(parent_inode, name)
-        return self._remembered(node)
+        fs = await self._router.inside(parent_inode)
+        return self._remembered(fs, await fs.lookup(parent_inode, name))
 
-    def _remembered(self, node: Node) -> pyfuse3.EntryAttributes:
+    def _remembered(self, fs: FileSystem, node: Node) -> pyfuse3.EntryAttributes:
         # No await between the count and the answer: the kernel gets exactly the references that are counted.
-        self._fs.remember(node)
-        return self._entry(node)
+        self._router.remember(fs, node)
+        return self._entry(fs, node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Has no answer, so no deadline and no errno either."""
         for inode, count in inode_list:
-            self._fs.forget(inode, count)
+            self._router.forget(inode, count)
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return await self._fs.opendir(inode)
+        fs = await self._router.inside(inode)
+        return self._router.opened(fs, await fs.opendir(inode))
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        for position, entry in enumerate(self._fs.readdir(fh, start_id), start_id + 1):
+        fs, number = self._router.handle(fh)
+        for position, entry in enumerate(fs.readdir(number, start_id), start_id + 1):
             name = entry.name.encode("utf-8", "surrogateescape")
-            if not pyfuse3.readdir_reply(token, name, self._entry(entry.node), position):
+            if not pyfuse3.readdir_reply(token, name, self._entry(fs, entry.node), position):
                 break
-            self._fs.remember(entry.node)
+            self._router.remember(fs, entry.node)
 
     @handler
     async def releasedir(self, fh: int) -> None:
-        self._fs.releasedir(fh)
+        fs, number = self._router.handle(fh)
+        fs.releasedir(number)
+        self._router.closed(fh)
 
     @handler
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._remembered(await self._fs.mkdir(parent_inode, name, mode & ~ctx.umask))
+        fs = await self._router.inside(parent_inode)
+        return self._remembered(fs, await fs.mkdir(parent_inode, name, mode & ~ctx.umask))
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._fs.rmdir(parent_inode, name)
+        fs = await self._router.inside(parent_inode)
+        await fs.rmdir(parent_inode, name)
 
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._fs.unlink(parent_inode, name)
+        fs = await self._router.inside(parent_inode)
+        await fs.unlink(parent_inode, name)
 
     @handler
     async def rename(
@@ -250,17 +262,19 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        fs = await self._router.inside_both(parent_inode_old, parent_inode_new)
+        await fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
     @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        return self._fs.readlink(inode)
+        return self._router.of(inode).readlink(inode)
 
     @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._remembered(await self._fs.symlink(parent_inode, name, target))
+        fs = await self._router.inside(parent_inode)
+        return self._remembered(fs, await fs.symlink(parent_inode, name, target))
 
     @handler
     async def link(
@@ -280,45 +294,51 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        await self._fs.confirm(parent_inode)
-        node, number = self._fs.create(parent_inode, name, mode & ~ctx.umask, ctx.pid)
-        direct_io = self._fs.is_document(node.inode)
-        return pyfuse3.FileInfo(fh=number, direct_io=direct_io), self._remembered(node)
+        fs = await self._router.inside(parent_inode)
+        await fs.confirm(parent_inode)
+        node, number = fs.create(parent_inode, name, mode & ~ctx.umask, ctx.pid)
+        info = pyfuse3.FileInfo(fh=self._router.opened(fs, number), direct_io=fs.is_document(node.inode))
+        return info, self._remembered(fs, node)
 
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        if self._fs.is_document(inode):
-            number = await self._fs.open_document(inode, flags, ctx.pid)
-            return pyfuse3.FileInfo(fh=number, direct_io=True)
+        fs = self._router.of(inode)
+        if fs.is_document(inode):
+            number = await fs.open_document(inode, flags, ctx.pid)
+            return pyfuse3.FileInfo(fh=self._router.opened(fs, number), direct_io=True)
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            await self._fs.confirm(inode)
-        number, keep_cache = self._fs.open(inode, flags, ctx.pid)
-        return pyfuse3.FileInfo(fh=number, keep_cache=keep_cache)
+            await fs.confirm(inode)
+        number, keep_cache = fs.open(inode, flags, ctx.pid)
+        return pyfuse3.FileInfo(fh=self._router.opened(fs, number), keep_cache=keep_cache)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._fs.read(fh, off, size)  # type: ignore[return-value]  # any buffer will do
+        fs, number = self._router.handle(fh)
+        return await fs.read(number, off, size)  # type: ignore[return-value]  # any buffer will do
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._fs.write(fh, off, buf)
+        fs, number = self._router.handle(fh)
+        return await fs.write(number, off, buf)
 
     @handler
     async def flush(self, fh: int) -> None:
+        fs, number = self._router.handle(fh)
         try:
-            await self._fs.flush(fh)
+            await fs.flush(number)
         except (OSError, FigfsError):
             # The file may be as Figshare has it again. Size and time of what was refused must not be believed
             # for another moment: "cp -p" has failed, and an "rsync -a" after it is to see that. This notice
             # takes no lock in the kernel, so it may be given in a handler (fs/fuse/inode.c,
             # fuse_reverse_inval_inode).
             with contextlib.suppress(OSError):  # the kernel does not know the inode any more
-                pyfuse3.invalidate_inode(self._fs.inode_of(fh), attr_only=True)
+                pyfuse3.invalidate_inode(fs.inode_of(number), attr_only=True)
             raise
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._fs.fsync(fh)
+        fs, number = self._router.handle(fh)
+        await fs.fsync(number)
 
     @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -326,7 +346,11 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def release(self, fh: int) -> None:
-        await self._fs.release(fh)
+        fs, number = self._router.handle(fh)
+        try:
+            await fs.release(number)
+        finally:
+            self._router.closed(fh)
 
 
 def entry_attributes(attributes: Attributes) -> pyfuse3.EntryAttributes:

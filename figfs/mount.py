@@ -9,6 +9,7 @@ seconds, the rest stays in the journal.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -25,7 +26,8 @@ import pyfuse3
 import trio
 
 from figfs import kernel
-from figfs.assembly import assemble
+from figfs.assembly import Parts, assemble
+from figfs.colleagues import ACCOUNTS, Colleagues, journal_of
 from figfs.control.commands import Commands
 from figfs.control.ledger import Ledger
 from figfs.control.offline import LISTINGS, Presence, known_account, owner, watch_account
@@ -39,13 +41,16 @@ from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.namespace.listingstore import ListingStore, open_listing_store
+from figfs.namespace.nodes import Key, inode_of
 from figfs.namespace.tree import Tree
+from figfs.reading.blockcache import BlockCache
 from figfs.reading.blockstore import BlockStore, default_cache_size
+from figfs.routing import Router
 from figfs.settings import Settings
 from figfs.statedirectory import locked, socket_path
 from figfs.terminal import amount, count, visible
 from figfs.tokens.renewing import kept_valid
-from figfs.writing.journal import Journal, open_journal
+from figfs.writing.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ END_TIMEOUT = 10.0  #: seconds for handlers that run while the mount is taken do
 #: Seconds after which a thread that has received, hashed or written something gets its turn although the
 #: event loop goes on. With Python's 5 ms each piece of 1 MiB waits so long: 200 MiB/s, not 320 (two cores).
 SWITCH_INTERVAL = 0.0005
+INSTITUTION_PAUSE = 30.0  #: seconds until Figshare is asked again whether there is one
 RESTART_PAUSE = 5.0  #: seconds before a service that failed is started again
 
 
@@ -82,7 +88,7 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         with (
             locked(directory, settings.mountpoint, socket_path(directory)),
             open_attributes(directory / "attributes.db") as attributes,
-            _journal(directory) as journal,
+            journal_of(directory) as journal,
             open_listing_store(directory / LISTINGS, owner=owner(settings)) as listings,
         ):
             await _serve(
@@ -103,34 +109,36 @@ async def _serve(
     on_ready: Callable[[str], None],
 ) -> None:
     async with trio.open_nursery() as services:
-        parts = assemble(
+        make = functools.partial(_assemble, settings)
+        parts = make(
             client=client,
             account=account,
             attributes=attributes,
             journal=journal,
-            spool_directory=directory / "spool",
-            journal_path=directory / "journal.db",
+            directory=directory,
             listing_store=listings,
             nursery=services,
-            uid=settings.uid,
-            gid=settings.gid,
-            umask=settings.umask,
-            close_timeout=settings.close_timeout,
-            dir_timeout=settings.dir_timeout,
-            op_timeout=settings.op_timeout,
-            grace=settings.grace,
             store=store,
-            memory=settings.memory,
-            verify=settings.verify,
-            lookahead=settings.lookahead,
-            search_limit=settings.search_limit,
-            show_dotfigshare=settings.show_dotfigshare,
-            parts_at_once=settings.parts,
         )
         filesystem = parts.filesystem
         filesystem.xattrs.state_directory = directory
         parts.publishing.read_only = settings.read_only
         parts.items.let_go = let_go
+        router = Router(filesystem)
+        colleagues = Colleagues(
+            client=client,
+            directory=directory / ACCOUNTS,
+            mountpoint=settings.mountpoint,
+            owner=owner(settings),
+            nursery=services,
+            router=router,
+            place_of=parts.accounts.directory_of,
+            make=functools.partial(make, cache=parts.cache, inside=True),
+            service=_kept_running,
+            store=store,
+            read_only=settings.read_only,
+            let_go=let_go,
+        )
         filesystem.linking.membership.mountpoints = _names_of(settings.mountpoint)
         who = visible(account.email or str(account.id), 200) if account is not None else "public items only"
         commands = Commands(
@@ -159,10 +167,12 @@ async def _serve(
         if account is not None:
             services.start_soon(_kept_running, _watcher(client, account, presence, listings, filesystem))
             if account.institution_id is not None and client.impersonate is None:
-                services.start_soon(_look_for_institution, client.background(), parts.tree)
+                services.start_soon(
+                    _look_for_institution, client.background(), parts.tree, colleagues, settings
+                )
 
         operations = Operations(
-            filesystem,
+            router,
             op_timeout=settings.op_timeout,
             close_timeout=settings.close_timeout,
             xattrs=not settings.noxattr,
@@ -181,17 +191,66 @@ async def _serve(
                 fuse.cancel_scope.cancel()
         commands.unmounting = True
         filesystem.files.end(all_closed=not signalled.is_set())
-        owed = filesystem.owed()
+        colleagues.end(all_closed=not signalled.is_set())
+        owed = filesystem.owed() + colleagues.owed()
         waits = f"{_owed_text(owed)}, waiting at most {settings.unmount_timeout:.0f} s" if owed else "done"
         notify("STOPPING=1", f"STATUS={settings.mountpoint}: unmounted; {waits}")
         if owed:
             log.info("unmounted; %s", waits)
-        left = await filesystem.drain(settings.unmount_timeout)
+        async with trio.open_nursery() as draining:
+            draining.start_soon(colleagues.drain, settings.unmount_timeout)
+            await filesystem.drain(settings.unmount_timeout)
+        left = filesystem.owed() + colleagues.owed()
         parts.listings.remember()
         if left:
             log.warning("%s; the next mount goes on with them", _left_text(left))
             notify(f"STATUS={settings.mountpoint}: unmounted; {_left_text(left)}")
         services.cancel_scope.cancel()
+
+
+def _assemble(
+    settings: Settings,
+    *,
+    client: Client,
+    account: Account | None,
+    attributes: Attributes,
+    journal: Journal,
+    directory: Path,
+    listing_store: ListingStore | None,
+    nursery: trio.Nursery,
+    store: BlockStore | None = None,
+    cache: BlockCache | None = None,
+    numbering: Callable[[Key], int] = inode_of,
+    inside: bool = False,
+) -> Parts:
+    """The parts of an account, with its state in ``directory``, as the settings say."""
+    return assemble(
+        client=client,
+        account=account,
+        attributes=attributes,
+        journal=journal,
+        spool_directory=directory / "spool",
+        journal_path=directory / "journal.db",
+        listing_store=listing_store,
+        nursery=nursery,
+        uid=settings.uid,
+        gid=settings.gid,
+        umask=settings.umask,
+        close_timeout=settings.close_timeout,
+        dir_timeout=settings.dir_timeout,
+        op_timeout=settings.op_timeout,
+        grace=settings.grace,
+        store=store,
+        memory=settings.memory,
+        cache=cache,
+        verify=settings.verify,
+        lookahead=settings.lookahead,
+        search_limit=settings.search_limit,
+        show_dotfigshare=settings.show_dotfigshare,
+        parts_at_once=settings.parts,
+        numbering=numbering,
+        inside=inside,
+    )
 
 
 def _watcher(
@@ -305,16 +364,6 @@ def _names_of(mountpoint: Path) -> tuple[str, ...]:
     return os.fspath(mountpoint), os.path.realpath(mountpoint)
 
 
-@contextlib.contextmanager
-def _journal(directory: Path) -> Iterator[Journal]:
-    with contextlib.ExitStack() as stack:
-        try:
-            journal = stack.enter_context(open_journal(directory / "journal.db"))
-        except ValueError as exc:
-            raise ConfigurationError(f"{exc}; use that one, or another --state-dir") from exc
-        yield journal
-
-
 def _raise_descriptor_limit() -> None:
     """Each file that waits for its upload has a descriptor, and the usual limit is 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -371,13 +420,29 @@ async def _kept_running(service: Callable[[], Awaitable[None]]) -> None:
         await trio.sleep(RESTART_PAUSE)
 
 
-async def _look_for_institution(client: Client, tree: Tree) -> None:
-    """One request: whether the account administers its institution."""
+async def _look_for_institution(
+    client: Client, tree: Tree, colleagues: Colleagues, settings: Settings
+) -> None:
+    """One request: whether the account administers its institution. Then what an earlier mount owes to
+    colleagues is sent.
+    """
     try:
-        if await is_administrator(client):
+        while True:
+            try:
+                found = await is_administrator(client)
+                break
+            except AWAY as exc:
+                log.info("whether the account administers an institution is not known yet: %s", exc)
+                await trio.sleep(INSTITUTION_PAUSE)
+        if found:
             tree.show_institution()
+        if settings.read_only:  # then nothing is sent
+            return
+        await (colleagues.resume() if found else colleagues.say_what_stays())
     except FigfsError as exc:
         log.info("whether the account administers an institution is not known: %s", exc)
+    except Exception:
+        log.exception("what is owed to colleagues is not known: a bug in figfs")
 
 
 async def _tune(operations: Operations, mountpoint: Path) -> None:

@@ -50,7 +50,7 @@ class Control:
     def __init__(self, path: Path, commands: Mapping[str, Answer]) -> None:
         self._path = path
         self._commands = commands
-        self._clients = 0
+        self.clients = 0  #: that are being answered
 
     async def run(self) -> None:
         """Until cancelled; the socket goes with it. ``OSError`` if it cannot be made."""
@@ -66,7 +66,7 @@ class Control:
                     nursery.start_soon(self._serve, trio.SocketStream(client))
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        self._clients += 1
+        self.clients += 1
         try:
             async with stream:
                 if not is_allowed(stream.socket):
@@ -78,14 +78,14 @@ class Control:
         except Exception:
             log.exception("a command failed")
         finally:
-            self._clients -= 1
+            self.clients -= 1
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         async def send(line: Mapping[str, object]) -> None:
             with trio.fail_after(SEND_TIMEOUT):
                 await stream.send_all(json.dumps(line).encode() + b"\n")
 
-        if self._clients > CLIENTS:
+        if self.clients > CLIENTS:
             await send({"error": "too many commands at once"})
             return
         with trio.fail_after(REQUEST_TIMEOUT):

@@ -26,7 +26,7 @@ class Entry:
     """One name in a ``.figshare``."""
 
     name: str
-    kind: str  #: "file", "directory", "link"
+    kind: str  #: "file", "directory", "link", or "accounts": what is in there is no document
     writable: bool = False
     removable: bool = False
     #: Of a link: a path from the mount's root, without a leading slash ("public/articles/7.v2").

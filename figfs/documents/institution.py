@@ -24,6 +24,7 @@ from figfs.namespace import naming
 
 ITEM = Item("institution", 0, False)
 FEED, FIELDS, STATUS = "hrfeed", "custom-fields", "status.json"
+COLLEAGUES = "accounts"
 ACCOUNTS, ARTICLES = "accounts.json", "articles.json"
 KEPT = 600.0  #: seconds for which the list of custom fields is kept: it changes on the web page only
 TYPES = {FEED: (".xml", ".csv"), FIELDS: (".csv",)}
@@ -45,6 +46,7 @@ class Institution:
             return [
                 Entry(FEED, "directory", writable=True),
                 Entry(FIELDS, "directory"),
+                Entry(COLLEAGUES, "accounts"),
                 Entry(ACCOUNTS, "file"),
                 Entry(ARTICLES, "file"),
             ]

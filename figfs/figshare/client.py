@@ -170,6 +170,12 @@ class Client:
         other.anonymous, other.impersonate = True, None
         return other
 
+    def acting_for(self, account_id: Id) -> Client:
+        """The same client for a colleague's account: what it changes is watched apart."""
+        other = copy.copy(self)
+        other.impersonate, other.anonymous, other._watchers = account_id, False, []
+        return other
+
     def with_token(self, token: Token) -> Client:
         """The same client with another token, which is not renewed; to find out whether it is good."""
         other = copy.copy(self)

@@ -26,8 +26,31 @@ async def is_administrator(client: Client) -> bool:
 
 
 async def list_accounts(client: Client) -> list[Account]:
-    """All accounts of the institution."""
-    return await paging.list_all(client, ACCOUNTS, Account)
+    """All accounts of the institution, each once. Where pages end, ranges of ids go on (quirks L7)."""
+    found: dict[Id, Account] = {}
+    bounds: dict[str, str | int] = {}
+    while True:
+        pages = await paging.read_pages(paging.get_page(client, ACCOUNTS, bounds), Account)
+        known = len(found)
+        found.update((account.id, account) for account in pages.found)
+        if pages.stopped is None:
+            return list(found.values())
+        ids = [account.id for account in pages.found]
+        bounds = _beyond(ids)
+        if not bounds or len(found) == known:  # in no order, or a server that ignores ranges
+            return paging.whole(paging.Pages(list(found.values()), pages.stopped), ACCOUNTS)
+
+
+def _beyond(ids: list[Id]) -> dict[str, str | int]:
+    """The range of all that comes after ``ids`` in a list that is in their order; {} if they are in none."""
+    numbers = [number for number in ids if isinstance(number, int)]
+    if len(numbers) < 2 or len(numbers) < len(ids):
+        return {}
+    if numbers == sorted(numbers):
+        return {"id_gte": numbers[-1] + 1}
+    if numbers == sorted(numbers, reverse=True):
+        return {"id_lte": numbers[-1] - 1}
+    return {}
 
 
 async def find_account(client: Client, wanted: str) -> Account:
@@ -36,8 +59,17 @@ async def find_account(client: Client, wanted: str) -> Account:
     A number is an account id before it is an institution's. Raises ``NotFound`` if there is none, and
     ``Forbidden`` for who administers no institution.
     """
+    found = await find_accounts(client, wanted)
+    if not found:
+        raise NotFound(f"the institution has no account {wanted!r}")
+    return found[0]
+
+
+async def find_accounts(client: Client, wanted: str) -> list[Account]:
+    """The same: all of them, should one address have several; none if there is none."""
     if "@" in wanted:
-        queries: list[dict[str, str | int]] = [{"email": wanted}]
+        spellings = dict.fromkeys((wanted, wanted.lower()))  # whether a server minds the case is not known
+        queries: list[dict[str, str | int]] = [{"email": address} for address in spellings]
     elif wanted.isascii() and wanted.isdigit():
         queries = [{"id_gte": wanted, "id_lte": wanted}, {"institution_user_id": wanted}]
     else:
@@ -47,13 +79,14 @@ async def find_account(client: Client, wanted: str) -> Account:
             "GET", ACCOUNTS, params=query, read=lambda answer: read_list(Account, answer.json())
         )
         # A server that ignores the filter sends everybody.
-        found = [account for account in found if wanted in _names(account)]
+        found = [account for account in found if wanted.casefold() in map(str.casefold, names_of(account))]
         if found:
-            return found[0]
-    raise NotFound(f"the institution has no account {wanted!r}")
+            return found
+    return []
 
 
-def _names(account: Account) -> tuple[str, ...]:
+def names_of(account: Account) -> tuple[str, ...]:
+    """What it is found by."""
     return str(account.id), account.email, account.institution_user_id
 
 

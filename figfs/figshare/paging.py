@@ -46,11 +46,11 @@ async def list_all(client: Client, path: str, cls: type[I]) -> list[I]:
     return whole(await read_pages(get_page(client, path), cls), path)
 
 
-def get_page(client: Client, path: str) -> Fetch:
-    """The pages of ``GET path``."""
+def get_page(client: Client, path: str, query: Mapping[str, str | int] | None = None) -> Fetch:
+    """The pages of ``GET path`` with what ``query`` asks for."""
 
     async def fetch(page: int, page_size: int) -> object:
-        params = {"page": page, "page_size": page_size}
+        params = {**(query or {}), "page": page, "page_size": page_size}
         return await client.call("GET", path, params=params, read=_list)
 
     return fetch

@@ -133,6 +133,8 @@ class Keeping:
         key = lister.key
         if lister.kind not in PUBLIC_ITEMS:
             self._restored.add(key)
+        if lister.kind is Kind.ACCOUNTS:
+            return  # whose names they are is no business of this disk
         crossed = self._under_way[key] > 0 or self._changed_at.get(key, started - 1) >= started
         if not crossed and contents.settled:
             fetched = self._now() - (trio.current_time() - started)

@@ -53,6 +53,7 @@ class Listings:
         patience: seconds to wait for a fresh listing where an older one can be shown.
         keeping: the listings on disk, if there are any.
         search_limit: so many articles a query shows, at most.
+        account_id: whose mount it is.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Listings:
         patience: float,
         keeping: Keeping | None = None,
         search_limit: int = 200,
+        account_id: Id | None = None,
     ) -> None:
         self._client = client
         self._background = client.background()
@@ -75,6 +77,7 @@ class Listings:
         self._keeping = keeping
         self._said_away = False
         self._search_limit = search_limit
+        self._account_id = account_id
         self._loading: dict[Container, trio.Event] = {}
         #: Called with each container right after its listing was merged, without a checkpoint between.
         self.on_listed: Callable[[Container], None] = lambda container: None
@@ -293,6 +296,8 @@ class Listings:
                 return Contents(await self._found(lister, client))
             case Kind.ARTICLE:
                 return await sources.article_files(client, lister)
+            case Kind.ACCOUNTS:
+                return Contents(await sources.accounts(client, self._account_id))
             case Kind.PUBLIC_ARTICLE | Kind.PUBLIC_PROJECT | Kind.PUBLIC_COLLECTION:
                 return await publicsources.contents(client.without_token(), lister)
             case _:

@@ -11,7 +11,7 @@ import math
 import re
 from urllib.parse import quote
 
-from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
 from figfs.namespace.nodes import (
     ARTICLE_KINDS,
@@ -185,7 +185,7 @@ def _merge_directory(tree: Tree, place: Container, remote: list[Entry]) -> None:
     for entry in remote:
         node = tree.by_key(entry.key) or tree.make(entry.key)
         name = names[entry.record.id]
-        if node.parent is not place or node.name != name:
+        if place.children.get(name) is not node:  # elsewhere, or here and not listed yet
             tree.place(node, place, name)
         _update(tree, node, entry)
 
@@ -208,6 +208,8 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
             return
         if isinstance(record, (Article, Project, Collection)):
             node.record = record
+        elif isinstance(record, Account):
+            node.account = record
     elif isinstance(record, File) and isinstance(node, FileNode | LinkNode):
         if not named_here:
             article = _article_of(node)
@@ -216,7 +218,7 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
             node.target = link_target(record)
     elif node.key.kind is Kind.REFERENCE and isinstance(node, LinkNode):
         # What is public is read there, one's own as well.
-        node.target = f"../../articles/{naming.name_from_id(record.id)}"
+        node.target = entry.place or f"../../articles/{naming.name_from_id(record.id)}"
     elif isinstance(node, LinkNode):
         node.target = place_of_article(tree, record.id, otherwise=entry.place)
 

@@ -13,10 +13,10 @@ import itertools
 import math
 import random
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
 
 ROOT_INODE = 1
 
@@ -89,6 +89,26 @@ def inode_of(key: Key) -> int:
     return (key.kind << _ID_BITS) | low
 
 
+#: The inode numbers of colleagues' trees are from here on: above all kinds.
+FIRST_OF_COLLEAGUES = 1 << 62
+
+
+def numbering_of(account_id: Id, root: int) -> Callable[[Key], int]:
+    """``inode_of`` for the tree of a colleague's account, whose root has the number ``root``: that of its
+    place in the tree around it. All else has 62 bits of a hash of account and key, so no two trees share a
+    number, and each node has its own again after a remount.
+    """
+
+    def number(key: Key) -> int:
+        if key.kind is Kind.ROOT:
+            return root
+        what = f"{account_id}\0{key.kind}\0{key.id}"
+        digest = hashlib.blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return FIRST_OF_COLLEAGUES | int.from_bytes(digest, "big") >> 2
+
+    return number
+
+
 class Node:
     """One thing with an inode number.
 
@@ -153,7 +173,9 @@ class Node:
 class Container(Node):
     """What shows as a directory. Its listing belongs to ``lister``: itself, or for a folder its article."""
 
-    __slots__ = ("__weakref__", "children", "edited", "local", "made", "record", "status", "unlisted")
+    __slots__ = (
+        "__weakref__", "account", "children", "edited", "local", "made", "record", "status", "unlisted",
+    )  # fmt: skip
 
     file_type = stat.S_IFDIR
 
@@ -163,6 +185,7 @@ class Container(Node):
         #: Found by name, never listed: ``.figshare``, public items. Nobody who walks the tree meets them.
         self.unlisted: dict[str, Node] = {}
         self.record: Article | ArticleDetails | Project | Collection | None = None
+        self.account: Account | None = None  #: of the directory that stands for it
         self.status = ListingStatus()
         self.made = False  #: a folder made here: it stays though no file of Figshare's is in it
         self.local = False  #: a folder whose files are never uploaded from there (``.~tmp~``)

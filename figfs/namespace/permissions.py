@@ -4,7 +4,7 @@ shared for looking at only; another's files under an embargo. From memory; pure.
 
 from __future__ import annotations
 
-from errno import EACCES, EROFS
+from errno import EACCES, EPERM, EROFS
 
 from figfs.figshare.records import ArticleDetails, Id, Project
 from figfs.namespace import standing
@@ -32,13 +32,17 @@ def viewed_project(node: Node) -> Container | None:
 
 def is_fixed(node: Node) -> bool:
     """Whether nothing of ``node`` can be changed here: no write permission is shown."""
-    return is_read_only(node) or viewed_project(node) is not None
+    return is_read_only(node) or node.key.kind is Kind.ACCOUNTS or viewed_project(node) is not None
 
 
 def check(node: Node) -> None:
-    """``OSError``: EROFS for what is public, EACCES for what the account may only look at."""
+    """``OSError``: EROFS for what is public, EACCES for what the account may only look at, EPERM for the
+    list of an institution's accounts.
+    """
     if is_read_only(node):
         raise OSError(EROFS, "public items are read-only")
+    if node.key.kind is Kind.ACCOUNTS:
+        raise OSError(EPERM, "accounts are made and removed by their institution")
     project = viewed_project(node)
     if project is not None:
         raise OSError(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from figfs.errors import Forbidden, NotFound, NotSupported
-from figfs.figshare import articles, collections, files, projects, searching
+from figfs.figshare import articles, collections, files, institution, projects, searching
 from figfs.figshare.client import Client
-from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project
+from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
 from figfs.namespace import naming
 from figfs.namespace.nodes import Container, Key, Kind
 
@@ -34,10 +34,10 @@ class Entry:
 
     key: Key
     base: str
-    record: Article | Project | Collection | File
+    record: Article | Project | Collection | File | Account
     time: float  #: POSIX seconds, 0 if Figshare has none
     folder: tuple[str, ...] = ()
-    place: str = ""  #: of a link: where its article is in this mount, if the tree does not know
+    place: str = ""  #: of a link: where what it stands for is in this mount, if the tree does not know
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +126,19 @@ async def found_articles(client: Client, query: Container, limit: int, *, own: b
 
 def _result(query: Container, article: Article) -> Entry:
     return dataclasses.replace(article_entry(article), key=Key(Kind.RESULT, f"{query.key.id}/{article.id}"))
+
+
+async def accounts(client: Client, own: Id | None) -> list[Entry]:
+    """The accounts of the institution; the one with the id ``own`` is the mount itself."""
+    return [account_entry(account, own) for account in await institution.list_accounts(client)]
+
+
+def account_entry(account: Account, own: Id | None) -> Entry:
+    """An account bears its e-mail address, else its id."""
+    base = naming.name_from_filename(account.email.strip() or str(account.id))
+    if account.id == own:
+        return Entry(Key(Kind.REFERENCE, f"account/{account.id}"), base, account, 0.0, place="../..")
+    return Entry(Key(Kind.ACCOUNT, account.id), base, account, 0.0)
 
 
 async def article_files(client: Client, article: Container) -> Contents:

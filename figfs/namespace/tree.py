@@ -18,16 +18,19 @@ from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
 from figfs.namespace.nodes import (
     PUBLIC_ITEMS,
-    ROOT_INODE,
     Container,
     FileNode,
     Key,
     Kind,
+    LinkNode,
     Node,
     inode_of,
     is_empty_file,
     make_node,
 )
+
+#: Where ``public/`` is, seen from a colleague's account.
+PUBLIC_FROM_INSIDE = "../../../public"
 
 
 class Tree:
@@ -37,15 +40,29 @@ class Tree:
         attributes: what is kept locally for each key.
         now_ns: wall clock in nanoseconds, for the dates of what Figshare has no date for.
         own: there is an account, whose items are shown; else only what is public.
+        numbering: the inode number that a key has wherever it is free.
+        inside: this is a colleague's account, in ``institution/accounts/`` of another tree; what is public is
+            there.
     """
 
-    def __init__(self, *, attributes: Attributes, now_ns: Callable[[], int], own: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        attributes: Attributes,
+        now_ns: Callable[[], int],
+        own: bool = True,
+        numbering: Callable[[Key], int] = inode_of,
+        inside: bool = False,
+    ) -> None:
         self.attributes = attributes
+        self.inside = inside
+        self._numbering = numbering
         self._started_ns = now_ns()
         self._nodes: dict[int, Node] = {}
         self._by_key: dict[Key, Node] = {}
         self._hidden: dict[Key, float] = {}
         self.root = self.container_for(Key(Kind.ROOT, 0))
+        self.accounts = self.container_for(Key(Kind.ACCOUNTS, 0))  #: in ``institution/``
         self.articles = self.container_for(Key(Kind.ARTICLES, 0))
         self.projects = self.container_for(Key(Kind.PROJECTS, 0))
         self.collections = self.container_for(Key(Kind.COLLECTIONS, 0))
@@ -57,7 +74,13 @@ class Tree:
             self.place(self.articles, self.root, "articles")
             self.place(self.projects, self.root, "projects")
             self.place(self.collections, self.root, "collections")
-        self.place(self.public, self.root, "public")
+        if inside:
+            link = self.make(Key(Kind.REFERENCE, "public"))
+            assert isinstance(link, LinkNode)
+            link.target = PUBLIC_FROM_INSIDE
+            self.place_unlisted(link, self.root, "public")
+        else:
+            self.place(self.public, self.root, "public")
         self.place(self.public_articles, self.public, "articles")
         self.place(self.public_projects, self.public, "projects")
         self.place(self.public_collections, self.public, "collections")
@@ -95,7 +118,7 @@ class Tree:
 
     def make(self, key: Key) -> Node:
         """A new node for ``key``, with what was kept for it, not attached anywhere yet."""
-        inode = self.attributes.inode(key) or inode_of(key)
+        inode = self.attributes.inode(key) or self._numbering(key)
         revived = self._nodes.get(inode)
         if revived is not None and revived.key == key and revived.parent is None and key not in self._by_key:
             self._by_key[key] = revived  # the kernel held on to it (a shell's directory) while it was away
@@ -289,7 +312,7 @@ class Tree:
             self._drop_if_unused(node)
 
     def _drop_if_unused(self, node: Node) -> None:
-        if node.parent is None and node.lookups == 0 and node.inode != ROOT_INODE:
+        if node.parent is None and node.lookups == 0 and node is not self.root:
             self._nodes.pop(node.inode, None)
 
     def statistics(self) -> dict[str, int]:

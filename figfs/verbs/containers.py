@@ -150,7 +150,7 @@ class Containers:
         """Remove an empty folder, a draft article, an empty project or collection; ``OSError(ENOTEMPTY)``
         else.
         """
-        if node.kind in (Kind.ARTICLES, Kind.PROJECTS, Kind.COLLECTIONS, Kind.SEARCHES):
+        if node.kind not in (Kind.FOLDER, Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION):
             raise OSError(errno.EPERM, "a part of every mount")
         if node.kind is not Kind.FOLDER:
             self._tree.expire(node)  # what came there from elsewhere must not be deleted with it

@@ -27,6 +27,8 @@ class Searches:
         self._now_ns = now_ns
         directory = tree.container_for(Key(Kind.SEARCHES, 0))
         directory.status.listed_at = math.inf  # what is in it, is known here only
+        if tree.inside:  # one searches from the mount itself
+            return
         tree.place(directory, tree.root, NAME)
         for text in tree.attributes.made(Kind.QUERY):
             tree.place(tree.container_for(Key(Kind.QUERY, text)), directory, text)

@@ -113,7 +113,7 @@ def test_ordinary_accounts_have_none(institution: Sandbox, make_mount: MakeMount
 
 
 def test_what_is_in_it(administered: Path) -> None:
-    assert names(administered) == {"hrfeed", "custom-fields", "accounts.json", "articles.json"}
+    assert names(administered) == {"accounts", "hrfeed", "custom-fields", "accounts.json", "articles.json"}
     assert names(administered / "custom-fields") == {"501 Department", "502 Grant number"}
     assert names(administered / "hrfeed") == set()
     accounts = json.loads((administered / "accounts.json").read_text())
