@@ -32,6 +32,7 @@ class Entry:
     #: Of a link: a path from the mount's root, without a leading slash ("public/articles/7.v2").
     target: str = ""
     size: int | None = None  #: where it is known without a request
+    alias: str = ""  #: another name by which it is found, and not listed
 
 
 class Documents(Protocol):

@@ -3,6 +3,7 @@
 A file that is closed in ``hrfeed/`` is submitted as the HR feed, one in ``custom-fields/<id> <name>/`` as
 that field's values (api.md §7). Figshare accepts a file or refuses it, and imports it later without a word,
 so it does not stay there: ``status.json`` says what was submitted last, and what Figshare answered.
+``articles/`` has links to what its members have published, by their titles; drafts have no public place.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 from collections.abc import Callable
 
 import cachetools
+import msgspec
 import trio
 
 from figfs.documents.entries import Entry, Item
@@ -23,10 +25,12 @@ from figfs.figshare.records import Account, CustomField
 from figfs.namespace import naming
 
 ITEM = Item("institution", 0, False)
-FEED, FIELDS, STATUS = "hrfeed", "custom-fields", "status.json"
+FEED, FIELDS, PUBLISHED, STATUS = "hrfeed", "custom-fields", "articles", "status.json"
 COLLEAGUES = "accounts"
 ACCOUNTS, ARTICLES = "accounts.json", "articles.json"
-KEPT = 600.0  #: seconds for which the list of custom fields is kept: it changes on the web page only
+#: Seconds for which the list of custom fields is kept, which changes on the web page only, and that of the
+#: articles: an institution has thousands, a page of a thousand each second.
+KEPT = 600.0
 TYPES = {FEED: (".xml", ".csv"), FIELDS: (".csv",)}
 
 
@@ -41,17 +45,29 @@ class Institution:
             1, KEPT, timer=trio.current_time
         )
 
+        self._published: cachetools.TTLCache[None, list[Entry]] = cachetools.TTLCache(
+            1, KEPT, timer=trio.current_time
+        )
+
+    def forget(self) -> None:
+        """All lists are asked for anew."""
+        self._fields.clear()
+        self._published.clear()
+
     async def entries(self, directory: str) -> list[Entry]:
         if directory == "":
             return [
                 Entry(FEED, "directory", writable=True),
                 Entry(FIELDS, "directory"),
                 Entry(COLLEAGUES, "accounts"),
+                Entry(PUBLISHED, "directory"),
                 Entry(ACCOUNTS, "file"),
                 Entry(ARTICLES, "file"),
             ]
         if directory == FIELDS:
             return [Entry(name, "directory", writable=True) for name in await self._custom_fields()]
+        if directory == PUBLISHED:
+            return await self._published_articles()
         await self._check_directory(directory)
         return [Entry(STATUS, "file")] if directory in self._submitted else []
 
@@ -60,7 +76,8 @@ class Institution:
         if path == ACCOUNTS:
             return to_json([_account(account) for account in await institution.list_accounts(self._client)])
         if path == ARTICLES:
-            return to_json(await institution.list_articles(self._client))
+            listed = await institution.list_articles(self._client)
+            return to_json([msgspec.to_builtins(article) for article in listed])
         if name == STATUS and directory in self._submitted:
             return self._submitted[directory]
         raise OSError(errno.ENOENT, f"no {path!r} here")
@@ -99,6 +116,20 @@ class Institution:
             raise OSError(errno.EINVAL, f"a file {' or '.join(types)} is needed")
         if not content.strip():
             raise OSError(errno.EINVAL, "an empty file says nothing")
+
+    async def _published_articles(self) -> list[Entry]:
+        """A link for each, named as in any listing of articles."""
+        known = self._published.get(None)
+        if known is None:
+            listed = await institution.list_public_articles(self._client)
+            titles = [(article.id, naming.name_from_title(article.title)) for article in listed]
+            known = [
+                Entry(name, "link", target=f"public/articles/{place}", alias=place)
+                for article_id, name in naming.assign_names(titles, extension=False).items()
+                for place in [naming.name_from_id(article_id)]
+            ]
+            self._published[None] = known
+        return known
 
     async def _custom_fields(self) -> dict[str, CustomField]:
         known = self._fields.get(None)

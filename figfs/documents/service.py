@@ -223,6 +223,8 @@ class FigshareDocuments:
         raise _missing(name)
 
     def forget(self, item: Item) -> None:
+        if item == institution.ITEM:
+            self._institution.forget()
         for known in (self._metadata, self._files):
             for key in [key for key in known if (key.kind, key.id) == (item.kind, item.id)]:
                 known.pop(key, None)

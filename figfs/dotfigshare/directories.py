@@ -18,6 +18,7 @@ import weakref
 
 import trio
 
+from figfs.documents import institution
 from figfs.documents.entries import Documents, Entry, Item
 from figfs.dotfigshare.documentfiles import LAST_ERROR, DocumentFiles
 from figfs.kept import Kept
@@ -61,7 +62,8 @@ class _Place:
     @property
     def has_last_error(self) -> bool:
         """Whether it shows why a change was refused: where that would be looked for."""
-        return not self.directory or self.owner.kind is Kind.INSTITUTION
+        of_institution = self.owner.kind is Kind.INSTITUTION and self.directory != institution.PUBLISHED
+        return not self.directory or of_institution
 
     def path(self, name: str) -> str:
         return f"{self.directory}/{name}" if self.directory else name
@@ -167,12 +169,19 @@ class DotFigshare:
                 self._show_entry(container, place, certain[name])
             else:
                 await self._show(container, place)
-            node = container.children.get(name)
+            node = container.children.get(name) or self._by_alias(container, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         if isinstance(node, DocumentNode) and node.content is None:
             await self.files.render(node, place.item)
         return node
+
+    def _by_alias(self, container: Container, name: str) -> Node | None:
+        if naming.id_from_name(name) is None:  # file managers look for dozens of names
+            return None
+        entries = self._shown.get(container, [])
+        found = next((entry.name for entry in entries if entry.alias == name), "")
+        return container.children.get(found)
 
     async def list(self, container: Container) -> None:
         """Bring the children of ``container`` up to date; no document is made for it."""

@@ -4,9 +4,7 @@ of custom fields (api.md §7). For all others Figshare answers 403.
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+import datetime
 
 from figfs.errors import Forbidden, NotFound
 from figfs.figshare import paging
@@ -14,6 +12,8 @@ from figfs.figshare.client import Client, FormFile, nothing, segment
 from figfs.figshare.records import Account, Article, CustomField, Id, read_list
 
 ACCOUNTS = "/account/institution/accounts"
+ARTICLES = "/account/institution/articles"
+BEFORE_ALL = "1900-01-01"  #: nothing was published before
 
 
 async def is_administrator(client: Client) -> bool:
@@ -90,10 +90,36 @@ def names_of(account: Account) -> tuple[str, ...]:
     return str(account.id), account.email, account.institution_user_id
 
 
-async def list_articles(client: Client) -> list[Any]:
-    """All articles of the institution's accounts, as the server lists them."""
-    pages = await paging.read_pages(paging.get_page(client, "/account/institution/articles"), Article)
-    return [msgspec.to_builtins(article) for article in paging.whole(pages, "the institution's articles")]
+async def list_articles(client: Client) -> list[Article]:
+    """All articles of the institution's accounts, drafts too, in the server's order."""
+    return await paging.list_all(client, ARTICLES, Article)
+
+
+async def list_public_articles(client: Client) -> list[Article]:
+    """The published ones among them. Where the server pages no further, it is asked for what was published
+    from the day of the last one on (quirks L7). ``BadAnswer`` where that cannot be shown to be all.
+    """
+    found: dict[Id, Article] = {}
+    since = BEFORE_ALL
+    while True:
+        query = {"order": "published_date", "order_direction": "asc", "published_since": since}
+        pages = await paging.read_pages(paging.get_page(client, ARTICLES, query), Article)
+        window = [article for article in pages.found if article.published_date is not None]
+        found.update((article.id, article) for article in window)
+        if pages.stopped is None:
+            return list(found.values())
+        dates = [article.published_date or 0.0 for article in window]
+        last = _day(dates[-1]) if dates else ""
+        if dates != sorted(dates) or last <= since:  # in no order, or too many on one day
+            return paging.whole(paging.Pages(list(found.values()), pages.stopped), ARTICLES)
+        since = last
+
+
+def _day(seconds: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
+    except (OverflowError, ValueError, OSError):  # no year that a calendar has
+        return ""
 
 
 async def custom_fields(client: Client) -> list[CustomField]:

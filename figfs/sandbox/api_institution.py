@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from figfs.sandbox import files, render
+from figfs.sandbox.api_articles import filters
 from figfs.sandbox.errors import ApiError, bad_request, forbidden, invalid, not_found
 from figfs.sandbox.http import as_account, json_object, json_response, private
 from figfs.sandbox.members import INSTITUTION_ID, Member, members
@@ -113,11 +114,13 @@ def _short(sandbox: Sandbox, member: Member) -> dict[str, Any]:
 
 @for_administrators
 async def list_articles(sandbox: Sandbox, request: Request) -> Response:
-    """All that its members have, drafts too."""
-    given = request.query_params
-    page = parse_page(given, sandbox.settings)
+    """All that its members have, drafts too (which ``status`` means what: unknown)."""
+    given = {key: value for key, value in request.query_params.items() if key != "search_for"}
+    page = parse_page(request.query_params, sandbox.settings)
     order = parse_order(given, {"published_date": "published", "modified_date": "modified"}, "published_date")
-    rows = sandbox.store.rows("SELECT * FROM articles" + order + page.sql)
+    conditions, values = filters(given)
+    tests = " AND ".join(["TRUE", *conditions])
+    rows = sandbox.store.rows(f"SELECT * FROM articles WHERE {tests}" + order + page.sql, *values)
     return json_response([render.article(sandbox, row, public=False) for row in rows])
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from figfs.errors import Conflict, Forbidden, Invalid, NotFound
+from figfs.errors import BadAnswer, Conflict, Forbidden, Invalid, NotFound
 from figfs.figshare import articles, downloads, files, institution, projects
 from figfs.figshare.accounts import get_account
 from figfs.figshare.records import File
@@ -124,3 +124,49 @@ async def test_a_refused_submission(
         with pytest.raises(error, match="No"):
             await institution.upload_values(client, 501, "a.csv", b"x\n")
         assert len(server.requests) == (TRIES if status == 409 else 1)
+
+
+def published(number: int, date: str | None) -> dict[str, object]:
+    return {"id": number, "title": f"Part {number}", "published_date": date}
+
+
+async def test_what_is_published_is_listed(connect: Any) -> None:
+    """With one request; a server that ignores the filter sends drafts as well, which are left out."""
+    page = [published(1, None), published(3, "2024-05-02T10:00:00Z"), published(2, "2024-05-01T10:00:00Z")]
+    async with connect([page]) as (client, server):
+        found = await institution.list_public_articles(client)
+    assert [article.id for article in found] == [3, 2]
+    assert [dict(request.url.params) for request in server.requests] == [
+        {"order": "published_date", "order_direction": "asc", "published_since": "1900-01-01",
+         "page": "1", "page_size": "1000"}
+    ]  # fmt: skip
+
+
+REFUSED = httpx.Response(422, json={"message": "Max page reached", "code": "InvalidPagingOptions"})
+
+
+async def test_what_is_published_past_the_last_page(connect: Any) -> None:
+    """Where the server pages no further, from the day of the last one on; each once."""
+    pages = [[published(n, f"2024-05-0{n}T10:00:00Z") for n in numbers] for numbers in ((1, 2), (2, 3))]
+    full = [pages[0] * 500, REFUSED, pages[1] * 500, REFUSED, [published(3, "2024-05-03T10:00:00Z")]]
+    async with connect(full) as (client, server):
+        found = await institution.list_public_articles(client)
+    assert [article.id for article in found] == [1, 2, 3]
+    assert [request.url.params["published_since"] for request in server.requests] == [
+        *["1900-01-01"] * 2,
+        *["2024-05-02"] * 2,
+        "2024-05-03",
+    ]
+
+
+@pytest.mark.parametrize(
+    "dates", [["2024-05-02", "2024-05-01"], ["2024-05-01", "2024-05-01"], [None, None], ["9e99", 9e30]]
+)
+async def test_never_a_part_of_what_is_published(dates: list[Any], connect: Any) -> None:
+    """In no order, or more on one day than is listed: an error, and an end."""
+    page = [published(n, date) for n, date in enumerate(dates * 500, 1)]
+    again = [page, REFUSED] * 3
+    async with connect(again) as (client, server):
+        with pytest.raises(BadAnswer, match="does not list more than"):
+            await institution.list_public_articles(client)
+    assert len(server.requests) <= 4

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def test_ordinary_accounts_have_none(institution: Sandbox, make_mount: MakeMount
 
 
 def test_what_is_in_it(administered: Path) -> None:
-    assert names(administered) == {"accounts", "hrfeed", "custom-fields", "accounts.json", "articles.json"}
+    shown = {"accounts", "articles", "hrfeed", "custom-fields", "accounts.json", "articles.json"}
+    assert names(administered) == shown
     assert names(administered / "custom-fields") == {"501 Department", "502 Grant number"}
     assert names(administered / "hrfeed") == set()
     accounts = json.loads((administered / "accounts.json").read_text())
@@ -124,6 +126,42 @@ def test_what_is_in_it(administered: Path) -> None:
     assert errno_of((administered / "new").mkdir) == errno.EPERM
     assert errno_of(lambda: (administered / "new").write_text("a")) == errno.EPERM
     assert errno_of((administered / "hrfeed").rmdir) == errno.EPERM
+
+
+def test_what_its_members_have_published(institution: Sandbox, make_mount: MakeMount) -> None:
+    """Links into public/ by title, drafts left out; asked for at the first look only; read-only."""
+    mount = make_mount(sandbox=institution)
+    place = wait_until(
+        lambda: (mount / "institution").is_dir() and mount / "institution" / "articles", what="institution/"
+    )
+    institution.ask("POST", "/v2/account/articles", {"title": "A draft"})
+    institution.clear_requests()
+    assert "articles" in names(place.parent)
+    assert institution.requests("api", "GET", "/institution/articles") == []
+    for _ in range(3):
+        assert names(place) == {"Airborne radar of the same glacier", "Frog calls of the Atlantic forest"}
+        run("ls", "-lR", place)
+    assert len(institution.requests("api", "GET", "/institution/articles")) == 1
+    radar = place / "Airborne radar of the same glacier"
+    assert os.readlink(radar) == os.readlink(place / "20000013") == "../../public/articles/20000013"
+    assert names(radar) == {"radar.h5"}
+    assert len((place / "20000013" / "radar.h5").read_bytes()) == 700_000
+    for act, number in (
+        ((place / "new").mkdir, errno.EPERM),
+        (lambda: (place / "new").write_text("a"), errno.EPERM),
+        (lambda: (place / "new").symlink_to("../../articles"), errno.EPERM),
+        (radar.unlink, errno.EPERM),
+        (lambda: radar.rename(place / "new"), errno.EPERM),
+        (place.rmdir, errno.EPERM),
+        ((radar / "radar.h5").unlink, errno.EROFS),
+        (lambda: radar.chmod(0o700), errno.EROFS),
+    ):
+        assert errno_of(act) == number
+    assert errno_of((place / "20000001").stat) == errno.ENOENT
+    institution.ask("PATCH", "/v2/account/articles/20000006", {"description": "d", "tags": ["t"]})
+    institution.ask("POST", "/v2/account/articles/20000006/publish")
+    run(*FIGFS, "refresh", mount / "institution", "--state-dir", mount.state, env=mount.environment())
+    assert "Supplementary material" in names(place)
 
 
 def test_a_feed_is_submitted(administered: Path, institution: Sandbox, tmp_path: Path) -> None:
