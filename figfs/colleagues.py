@@ -24,6 +24,7 @@ import trio
 
 from figfs.assembly import Parts
 from figfs.control.commands import Commands
+from figfs.control.inside import Inner
 from figfs.control.offline import LISTINGS, Presence
 from figfs.control.server import Control
 from figfs.errors import AWAY, REFUSALS, BadAnswer, ConfigurationError, FigfsError, RemoteError, TooSlow
@@ -43,7 +44,6 @@ from figfs.writing.journal import Journal, open_journal, read_journal
 
 log = logging.getLogger(__name__)
 
-ACCOUNTS = "accounts"  #: in the state directory of the mount: a state directory for each account
 MOST_OPEN = 64  #: accounts, unless more are in use or owed something
 ASK_AGAIN = 60.0  #: seconds after which the kernel is asked again to give back what it holds of an account
 RETRY_AFTER_FAILURE = 5.0  #: seconds until an account that could not be opened is tried again
@@ -302,23 +302,17 @@ class Colleagues:
 
     def _is_at_rest(self, known: _Open) -> bool:
         """Whether nothing is open in it, nothing owed, nothing kept that only this mount has."""
-        parts = known.parts
-        assert parts is not None
+        assert known.parts is not None
         assert known.control is not None
         return not (
-            self._router.has_open(parts.filesystem)
-            or parts.filesystem.owed()
-            or parts.settler.files()
-            or parts.resumer.uploads()
-            or parts.journal.uploads()
-            or known.control.clients
+            self._router.has_open(known.parts.filesystem) or _owes(known.parts) or known.control.clients
         )
 
     # -- what is owed ------------------------------------------------------------
 
     async def resume(self) -> None:
         """Open the accounts to which an earlier mount owes something."""
-        for directory, rows in await trio.to_thread.run_sync(owing, self._directory):
+        for directory, rows in await trio.to_thread.run_sync(left_in, self._directory):
             self._nursery.start_soon(self._resume, directory, rows)
 
     async def _resume(self, directory: Path, rows: int) -> None:
@@ -347,11 +341,17 @@ class Colleagues:
 
     async def say_what_stays(self) -> None:
         """The account administers no institution any more: what is owed cannot be sent, and is not lost."""
-        for directory, rows in await trio.to_thread.run_sync(owing, self._directory):
+        for directory, rows in await trio.to_thread.run_sync(left_in, self._directory):
             log.warning(
                 "%s owed to account %s stay in %s: this account administers no institution any more",
                 count(rows, "upload or deletion"), directory.name, directory,
             )  # fmt: skip
+
+    def owing(self) -> Iterator[Inner]:
+        """The accounts that something is owed to, or that have anything here which Figshare has not."""
+        for known in self._open.values():
+            if known.parts is not None and _owes(known.parts):
+                yield Inner(known.place.path().lstrip("/"), known.parts.ledger)
 
     def end(self, *, all_closed: bool) -> None:
         """The mount has ended: see ``OpenFiles.end``."""
@@ -375,7 +375,19 @@ class Colleagues:
         return self.owed()
 
 
-def owing(directory: Path) -> list[tuple[Path, int]]:
+def _owes(parts: Parts) -> bool:
+    """Whether Figshare is to hear of anything in there, or something is kept for a person."""
+    return bool(
+        parts.filesystem.owed()
+        or parts.settler.files()
+        or parts.resumer.uploads()
+        or parts.journal.uploads()
+        or parts.journal.deletions()
+        or parts.ledger.unclosed
+    )
+
+
+def left_in(directory: Path) -> list[tuple[Path, int]]:
     """The state directories below ``directory`` with something that an earlier mount owes, or keeps of what
     was refused or never closed, and how many rows of the journal that is. In a thread.
     """

@@ -27,9 +27,8 @@ import trio
 
 from figfs import kernel
 from figfs.assembly import Parts, assemble
-from figfs.colleagues import ACCOUNTS, Colleagues, journal_of
+from figfs.colleagues import Colleagues, journal_of
 from figfs.control.commands import Commands
-from figfs.control.ledger import Ledger
 from figfs.control.offline import LISTINGS, Presence, known_account, owner, watch_account
 from figfs.control.server import Control
 from figfs.errors import AWAY, ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
@@ -47,7 +46,7 @@ from figfs.reading.blockcache import BlockCache
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.routing import Router
 from figfs.settings import Settings
-from figfs.statedirectory import locked, socket_path
+from figfs.statedirectory import ACCOUNTS, locked, socket_path
 from figfs.terminal import amount, count, visible
 from figfs.tokens.renewing import kept_valid
 from figfs.writing.journal import Journal
@@ -154,6 +153,7 @@ async def _serve(
             items=parts.items,
             store=store,
         )
+        commands.accounts = colleagues.owing
         services.start_soon(_kept_running, Control(socket_path(directory), commands.table()).run)
         if account is not None:
             with trio.move_on_after(WARM_UP_TIMEOUT):
@@ -184,7 +184,7 @@ async def _serve(
             notify("READY=1", f"STATUS={status}")
             signalled = trio.Event()
             async with trio.open_nursery() as fuse:
-                fuse.start_soon(_status_lines, status, parts.ledger)
+                fuse.start_soon(_status_lines, status, commands)
                 fuse.start_soon(_end_on_signal, fuse, signalled)
                 fuse.start_soon(_tune, operations, settings.mountpoint)
                 await pyfuse3.main(max_tasks=MAX_TASKS)
@@ -451,7 +451,7 @@ async def _tune(operations: Operations, mountpoint: Path) -> None:
     kernel.tune(mountpoint)
 
 
-async def _status_lines(status: str, ledger: Ledger) -> None:
+async def _status_lines(status: str, commands: Commands) -> None:
     """Tell systemd what is owed and what is parked, when that changes."""
     if not os.environ.get("NOTIFY_SOCKET"):
         return
@@ -461,7 +461,7 @@ async def _status_lines(status: str, ledger: Ledger) -> None:
         await trio.sleep(pause)
         began = trio.current_time()
         try:
-            report = await ledger.report(limit=0)
+            report = await commands.report(limit=0)
         except Exception:
             log.exception("the status is not known")
             continue

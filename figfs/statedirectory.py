@@ -18,6 +18,9 @@ from pathlib import Path
 
 from figfs.errors import ConfigurationError
 
+ACCOUNTS = "accounts"  #: in the state directory of a mount: one for each account of its institution
+ACCOUNTS_PLACE = "institution/accounts"  #: where those are, below the mount point
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
@@ -92,6 +95,21 @@ def _held_by(directory: Path) -> str:
     found = holder(directory)
     where = "another mount" if found is None else f"{found.mountpoint} (process {found.pid})"
     return f"this account is mounted already at {where}; a second mount needs a --state-dir of its own"
+
+
+# ---- accounts of an institution --------------------------------------------------------------------------
+
+
+def accounts_in(directory: Path, mountpoint: str) -> Iterator[tuple[str, Path]]:
+    """The state directories of colleagues' accounts in that of a mount, and where they are below
+    ``mountpoint``, as far as is known; else by their ids.
+    """
+    before = f"{mountpoint.rstrip('/')}/"
+    for inner in sorted((directory / ACCOUNTS).glob("*/")):
+        last = holder(inner)
+        if last is not None:
+            known = mountpoint and last.mountpoint.startswith(before)
+            yield last.mountpoint[len(before) :] if known else f"{ACCOUNTS_PLACE}/{inner.name}", inner
 
 
 # ---- the control socket ----------------------------------------------------------------------------------

@@ -21,7 +21,16 @@ import platformdirs
 
 from figfs.commandline.mountpoint import FILESYSTEM_TYPE, mounts
 from figfs.errors import ConfigurationError
-from figfs.statedirectory import holder, is_held, runtime_directory, short_address, socket_path
+from figfs.statedirectory import (
+    ACCOUNTS,
+    ACCOUNTS_PLACE,
+    accounts_in,
+    holder,
+    is_held,
+    runtime_directory,
+    short_address,
+    socket_path,
+)
 from figfs.terminal import visible
 
 PATIENCE = 30.0  #: seconds without a line from a mount
@@ -112,7 +121,7 @@ def find(path: str | None, state_dir: Path | None) -> Found:
     ``state_dir``: what was said about it, None if nothing was. ``ConfigurationError`` if none or several are
     meant.
     """
-    known = [_look(state_dir)] if state_dir is not None else [*_known()]
+    known = [look(state_dir)] if state_dir is not None else [*_known()]
     if path is None:
         return _only(known)
     for name in (os.path.abspath(path), os.path.realpath(path)):
@@ -121,14 +130,43 @@ def find(path: str | None, state_dir: Path | None) -> Found:
         within.sort(key=lambda found: (found.socket is not None, len(found.mountpoint)), reverse=True)
         mounted = _mountpoint_of(name)
         if within and (mounted is None or within[0].mountpoint == mounted):
-            return dataclasses.replace(within[0], inside=_inside(name, within[0].mountpoint) or "")
+            return _into_account(within[0], name)
         if mounted is not None:
-            return dataclasses.replace(_asked(mounted), inside=_inside(name, mounted) or "")
+            return _into_account(_asked(mounted), name)
     if state_dir is not None and known[0].mountpoint:
         raise ConfigurationError(
             f"{visible(path)} is not in {visible(known[0].mountpoint)}, the mount of that state directory"
         )
     raise ConfigurationError(f"{visible(path)} is in no mount of figfs{_list(known)}")
+
+
+def _into_account(outer: Found, name: str) -> Found:
+    """``outer``, or the account in it that ``name`` is in: a mount inside the mount."""
+    inside = _inside(name, outer.mountpoint) or ""
+    if not inside.startswith(ACCOUNTS_PLACE + "/"):
+        return dataclasses.replace(outer, inside=inside)
+    names = inside.split("/")
+    depth = ACCOUNTS_PLACE.count("/") + 2
+    place = "/".join(names[:depth])
+    if outer.socket is not None:
+        place = _opened(outer, place)
+        inside = "/".join([*filter(None, [place]), *names[depth:]])
+    for where, directory in accounts_in(outer.state_directory, outer.mountpoint):
+        if place in (where, f"{ACCOUNTS_PLACE}/{directory.name}"):
+            return dataclasses.replace(look(directory), inside="/".join(names[depth:]))
+    return dataclasses.replace(outer, inside=inside)
+
+
+def _opened(outer: Found, place: str) -> str:
+    """Where the account at ``place`` is by the name that is listed: "" is the mount itself, one's own. It is
+    open once somebody has looked into it.
+    """
+    path = os.path.join(outer.mountpoint, place)
+    try:
+        os.listdir(path)
+    except OSError as exc:
+        raise ConfigurationError(f"{visible(path)}: {exc.strerror}") from exc
+    return _inside(os.path.realpath(path), os.path.realpath(outer.mountpoint)) or ""
 
 
 def _only(known: list[Found]) -> Found:
@@ -157,13 +195,14 @@ def _known() -> Iterator[Found]:
         found = _greet(path)
         if found is not None:
             seen.add(os.path.realpath(found.state_directory))
-            yield found
+            if found.state_directory.parent.name != ACCOUNTS:  # a part of another mount
+                yield found
     for directory in sorted(platformdirs.user_state_path("figfs").glob("*/")):
         if os.path.realpath(directory) not in seen and (directory / "lock").exists():
-            yield _look(directory)
+            yield look(directory)
 
 
-def _look(directory: Path) -> Found:
+def look(directory: Path) -> Found:
     """The mount that has the state directory, or had it last."""
     last = holder(directory)
     for path in dict.fromkeys([last.socket if last is not None else None, socket_path(directory)]):
@@ -199,7 +238,7 @@ def _asked(mounted: str) -> Found:
         else:
             text = f"{visible(mounted)} does not tell its state directory: name it with --state-dir"
         raise ConfigurationError(text) from exc
-    found = _look(directory)
+    found = look(directory)
     if found.socket is None:
         raise NoAnswer(f"the mount on {visible(mounted)} does not answer")
     return found

@@ -16,6 +16,7 @@ import click
 
 from figfs.commandline.statuscli import find, readable, report_of, rows_of, state_options, tell, unclosed_of
 from figfs.errors import ConfigurationError
+from figfs.statedirectory import accounts_in
 from figfs.terminal import amount, count, visible
 
 if TYPE_CHECKING:
@@ -31,15 +32,26 @@ class _Chosen:
     found: Found
     parked: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     unclosed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    elsewhere: list[str] = dataclasses.field(default_factory=list)  #: in accounts of the mount
 
     def add(self, report: dict[str, Any], *, with_unclosed: bool) -> bool:
         """Take all that is parked in ``report``; whether there is anything."""
         entries = [*report["uploads"], *report["deletions"]]
-        parked = {entry["row"]: entry for entry in entries if entry["state"] == "parked"}
-        unclosed = {entry["name"]: entry for entry in report["never_closed"]} if with_unclosed else {}
-        self.parked |= parked
-        self.unclosed |= unclosed
+        parked = [entry for entry in entries if entry["state"] == "parked"]
+        unclosed = report["never_closed"] if with_unclosed else []
+        self.parked |= {entry["row"]: entry for entry in parked if entry["row"] is not None}
+        self.unclosed |= {entry["name"]: entry for entry in unclosed if entry["name"] is not None}
+        # A colleague's account has rows of its own.
+        self.elsewhere += [
+            str(entry["path"])
+            for entry, number in [*((e, e["row"]) for e in parked), *((e, e["name"]) for e in unclosed)]
+            if number is None
+        ]
         return bool(parked or unclosed)
+
+    def say_what_is_elsewhere(self) -> None:
+        for path in self.elsewhere:
+            tell(f"{visible(path)}: in a colleague's account: name its path")
 
 
 def _choose(
@@ -85,9 +97,11 @@ def retry_command(
     It goes on in the mount: 'figfs wait' tells how it ends. Exit code 1 if something could not be taken up.
     """
     chosen = _choose(what, every=every, with_unclosed=False, state_dir=state_dir, config=config)
+    chosen.say_what_is_elsewhere()
     if not chosen.parked:
-        print("nothing is parked")
-        return 0
+        if not chosen.elsewhere:
+            print("nothing is parked")
+        return int(bool(chosen.elsewhere))
     names = {row: entry["path"] for row, entry in chosen.parked.items()}
     return _act(chosen.found.ask("retry", rows=[*names], replace=replace), names, "is tried again")
 
@@ -107,9 +121,11 @@ def discard_command(
     chosen = _choose(what, every=every, with_unclosed=True, state_dir=state_dir, config=config)
     names: dict[object, str] = {row: entry["path"] for row, entry in chosen.parked.items()}
     names |= {name: entry["path"] or name for name, entry in chosen.unclosed.items()}
+    chosen.say_what_is_elsewhere()
     if not names:
-        print("nothing is parked, and nothing was left unclosed")
-        return 0
+        if not chosen.elsewhere:
+            print("nothing is parked, and nothing was left unclosed")
+        return int(bool(chosen.elsewhere))
     if not yes:
         for entry in [*chosen.parked.values(), *chosen.unclosed.values()]:
             size = "" if entry["size"] is None else f" ({amount(entry['size'])})"
@@ -161,6 +177,16 @@ def _discard_offline(chosen: _Chosen) -> Iterator[dict[str, Any]]:
 # ---- recover ---------------------------------------------------------------------------------------------
 
 
+def _unclosed_in(found: Found) -> list[Path]:
+    """Never-closed bytes in a state directory; where it is mounted, only the mount can tell them from what is
+    being written.
+    """
+    if found.socket is None:
+        return unclosed_of(found.state_directory)
+    names = [entry["name"] for entry in report_of(found, brief=True)["never_closed"]]
+    return [found.state_directory / "spool" / name.removeprefix("n") for name in names if name is not None]
+
+
 @click.command("recover", short_help="Copy out what Figshare does not have.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @state_options
@@ -170,17 +196,15 @@ def recover_command(*, directory: Path, state_dir: str | None, config: str | Non
     No mount is needed, and none is changed; nothing is overwritten. What was never closed may be half a file,
     and is called NAME.incomplete. Exit code 1 if something could not be copied, or is damaged.
     """
-    from figfs.commandline import recovering
+    from figfs.commandline import mounts, recovering
 
     found = find(None, state_dir, config)
     state = found.state_directory
     with readable(state):
-        if found.socket is not None:  # only the mount can tell them from what is being written
-            names = [entry["name"] for entry in report_of(found, brief=True)["never_closed"]]
-            unclosed = [state / "spool" / name.removeprefix("n") for name in names]
-        else:
-            unclosed = unclosed_of(state)
-        items = [*recovering.items(rows_of(state), state / "spool", unclosed)]
+        items = [*recovering.items(rows_of(state), state / "spool", _unclosed_in(found))]
+        for place, inner in accounts_in(state, found.mountpoint):
+            inside = recovering.items(rows_of(inner), inner / "spool", _unclosed_in(mounts.look(inner)))
+            items += [dataclasses.replace(item, path=f"{place}/{item.path}") for item in inside]
     copied = size = failed = 0
     for copy in recovering.recover(items, directory):
         name = visible(copy.item.path)

@@ -20,6 +20,7 @@ import click
 
 from figfs.commandline import options
 from figfs.errors import ConfigurationError
+from figfs.statedirectory import accounts_in
 from figfs.terminal import amount, as_json, count, visible
 
 if TYPE_CHECKING:
@@ -62,14 +63,13 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
     if found.hangs():
         tell(f"the mount on {visible(found.mountpoint)} does not answer; this is what lies on disk")
     from figfs.control import ledger
+    from figfs.control.inside import merged
 
     with readable(found.state_directory):
-        report = ledger.offline_report(
-            rows_of(found.state_directory),
-            found.state_directory / "spool",
-            unclosed_of(found.state_directory),
-            under=found.inside,
-        )
+        report = _left_in(found.state_directory, found.inside)
+        for place, directory in accounts_in(found.state_directory, found.mountpoint):
+            if ledger.is_below(place, found.inside):
+                report = merged(report, place, _left_in(directory))
     about = {
         "mountpoint": found.mountpoint,
         "state_directory": str(found.state_directory),
@@ -80,6 +80,12 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
         "mounted": False,
     }
     return {**about, **report, "cache": None}
+
+
+def _left_in(directory: Path, under: str = "") -> dict[str, Any]:
+    from figfs.control import ledger
+
+    return ledger.offline_report(rows_of(directory), directory / "spool", unclosed_of(directory), under=under)
 
 
 @contextlib.contextmanager

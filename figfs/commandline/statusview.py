@@ -119,7 +119,7 @@ def _table(entries: list[Entry], unclosed: list[Entry], *, on_its_way: bool) -> 
         )
     for entry in unclosed:
         table.add_row(
-            Text(visible(entry["name"])),
+            Text(visible(entry["name"] or "")),
             Text(visible(entry["path"] or "(a name is not known)")),
             Text(amount(entry["size"])),
             Text(""),

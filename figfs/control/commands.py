@@ -7,12 +7,13 @@ import functools
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from figfs.control.inside import Inner, report_of_all
 from figfs.control.itemcommands import ItemCommands
 from figfs.control.ledger import Ledger, parked_in
 from figfs.control.offline import Presence
@@ -64,6 +65,8 @@ class Commands:
         self._items = items
         self._store = store
         self.unmounting = False
+        #: The accounts in it that something is owed to; told by the root.
+        self.accounts: Callable[[], Iterable[Inner]] = lambda: ()
 
     def table(self) -> Mapping[str, Answer]:
         """Every command, by its name."""
@@ -86,9 +89,13 @@ class Commands:
     async def _status(self, request: Request, send: Send) -> None:
         """``under``: a path below the mount point; ``limit``: entries of each kind; ``brief``: no cache."""
         limit = request.get("limit")
-        report = await self._ledger.report(self._under(request), limit if isinstance(limit, int) else None)
+        report = await self.report(self._under(request), limit if isinstance(limit, int) else None)
         cache = None if request.get("brief") else await self._cache()
         await send({**self._said(), **report, "cache": cache})
+
+    async def report(self, under: str = "", limit: int | None = None) -> dict[str, Any]:
+        """See ``Ledger.report``; with what is owed to the accounts in it."""
+        return await report_of_all(self._ledger, self.accounts(), under, limit)
 
     def _under(self, request: Request) -> str:
         return self._ledger.canonical(str(request.get("under") or ""))
@@ -109,7 +116,7 @@ class Commands:
         deadline = trio.current_time() + (timeout if isinstance(timeout, int | float) else math.inf)
         while True:
             began = time.perf_counter()
-            report = await self._ledger.report(under)
+            report = await self.report(under)
             took = time.perf_counter() - began
             now = (report["owed"], report["sent"], int(began / HEARTBEAT))
             if not report["owed"]:

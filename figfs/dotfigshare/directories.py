@@ -217,9 +217,7 @@ class DotFigshare:
 
     def _show_entry(self, container: Container, place: _Place, entry: Entry) -> None:
         if entry.kind == "accounts":
-            if self._tree.accounts.parent is not container:
-                self._tree.place(self._tree.accounts, container, entry.name)
-            return
+            return  # placed by the tree, for good
         kind = {"directory": Kind.DOT_FIGSHARE, "link": Kind.REFERENCE}.get(entry.kind, Kind.DOCUMENT)
         key = place.key(kind, entry.name)
         node = self._tree.by_key(key) or self._tree.make(key)

@@ -97,7 +97,9 @@ class Tree:
         """The account administers one: ``institution/`` is there from now on, with what ``dotfigshare``
         shows in it.
         """
-        self.place(self._always(Kind.INSTITUTION), self.root, "institution")
+        institution = self._always(Kind.INSTITUTION)
+        self.place(institution, self.root, "institution")
+        self.place(self.accounts, institution, "accounts")
 
     def node(self, inode: int) -> Node:
         """The node with that inode number. ``OSError(ESTALE)`` if there is none any more."""

@@ -6,6 +6,7 @@ What a colleague has, the sandbox is asked directly, as that colleague.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from processes import (
+    FIGFS,
     MakeMount,
     Mount,
     RemoteFile,
@@ -373,3 +375,107 @@ def test_many_accounts_are_bounded(institution: Sandbox, mount: Mount) -> None:
     finally:
         os.close(held)
     assert md5((accounts(mount) / SVENS / ".figshare" / "account.json").read_bytes())
+
+
+# ---- commands --------------------------------------------------------------------------------------------
+
+
+def figfs(mount: Mount, *words: str | Path, code: int = 0) -> str:
+    """A command about this mount; what it printed, stderr after stdout, as one line."""
+    done = run(*FIGFS, *words, "--state-dir", mount.state, code=code, env=mount.environment())
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def status(mount: Mount, *words: str | Path) -> dict[str, Any]:
+    done = run(*FIGFS, "status", "--json", "--state-dir", mount.state, *words, env=mount.environment())
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def owing(institution: Sandbox, mount: Mount, title: str) -> bytes:
+    """``mount``, with a file of that title that Figshare does not take yet; its content."""
+    mount.options = [*mount.options, "-o", "close-timeout=0,unmount-timeout=0"]
+    shown(mount.remount())
+    institution.set_faults([{"role": "upload", "method": "PUT", "action": "hang"}])
+    data = content(title, 300_000)
+    (accounts(mount) / SVENS / "articles" / title).mkdir()
+    (accounts(mount) / SVENS / "articles" / title / "data.bin").write_bytes(data)
+    return data
+
+
+def test_status_and_wait(institution: Sandbox, mount: Mount) -> None:
+    """The mount's own tell of its accounts, too; those of a path in an account of that one alone."""
+    data = owing(institution, mount, "Slow")
+    place = f"institution/accounts/{SVENS}"
+    report = status(mount)
+    (entry,) = report["uploads"]
+    assert (report["owed"], entry["path"], entry["row"]) == (1, f"{place}/articles/Slow/data.bin", None)
+    assert status(mount, mount / "institution")["owed"] == 1
+    assert status(mount, mount.articles)["owed"] == 0
+    assert status(mount, accounts(mount) / OTHERS)["owed"] == 0
+    for name in (SVENS, "u002", str(SVEN)):
+        report = status(mount, accounts(mount) / name)
+        (entry,) = report["uploads"]
+        assert (entry["path"], type(entry["row"])) == ("articles/Slow/data.bin", int)
+        assert (report["account"], report["mountpoint"]) == (SVENS, str(mount / place))
+    assert "1 change owed" in figfs(mount, "wait", "--timeout", "0.5", code=1)
+    assert "1 change owed" in figfs(mount, "wait", "--timeout", "0.5", accounts(mount) / "u002", code=1)
+    figfs(mount, "wait", mount.articles)
+    institution.set_faults([])
+    figfs(mount, "wait")
+    assert files_of(institution, SVEN, "Slow") == stored({"data.bin": data})
+    assert status(mount)["owed"] == 0
+
+
+def test_without_a_mount(institution: Sandbox, mount: Mount, tmp_path: Path) -> None:
+    """What lies on disk is told, and copied out, by its place in the mount."""
+    data = owing(institution, mount, "Left")
+    mount.kill()
+    run("fusermount3", "-uz", mount.path)
+    report = status(mount)
+    (entry,) = report["uploads"]
+    assert entry["path"] == f"institution/accounts/{SVENS}/articles/Left/data.bin"
+    (entry,) = status(mount, accounts(mount) / SVENS)["uploads"]
+    assert entry["path"] == "articles/Left/data.bin"
+    figfs(mount, "recover", tmp_path / "out")
+    assert (tmp_path / "out" / "institution/accounts" / SVENS / "articles/Left/data.bin").read_bytes() == data
+
+
+def test_what_is_parked(institution: Sandbox, mount: Mount, tmp_path: Path) -> None:
+    """It is named by its path: the numbers of rows are each account's own."""
+    data = content("parked", 200_000)
+    (tmp_path / "data.bin").write_bytes(data)
+    article = accounts(mount) / SVENS / "articles" / "Parked"
+    article.mkdir()
+    refusal = {"message": "quota exceeded"}
+    institution.set_faults([{"role": "api", "method": "POST", "path": "/files$", "action": "status",
+                             "status": 422, "body": refusal}])  # fmt: skip
+    mount.claim("quota")
+    assert "Disk quota exceeded" in run("cp", tmp_path / "data.bin", article, code=1).stderr
+    institution.set_faults([])
+    assert status(mount)["parked"] == 1
+    assert "name its path" in figfs(mount, "retry", "--all", code=1)
+    assert "quota exceeded" in figfs(mount, "wait", code=1)
+    mount.claim("parked: data.bin")
+    shown(mount.remount())  # it is opened, so that it is not forgotten
+    wait_until(lambda: status(mount)["parked"] == 1, what="known again")
+    assert "is tried again" in figfs(mount, "retry", accounts(mount) / "u002" / "articles" / "Parked")
+    figfs(mount, "wait", article)
+    assert files_of(institution, SVEN, "Parked") == stored({"data.bin": data})
+    assert status(mount)["parked"] == 0
+
+
+def test_commands_about_an_item(institution: Sandbox, mount: Mount) -> None:
+    """In an account that nobody has looked into yet, found by whatever name; another one is a clear error."""
+    title = "Airborne radar of the same glacier"
+    said = figfs(mount, "info", accounts(mount) / "u002" / "articles" / title)
+    assert title in said
+    assert "@" in figfs(mount, "cite", accounts(mount) / SVENS / "articles" / title, "--format", "bibtex")
+    assert "nobody: No such file" in figfs(mount, "info", accounts(mount) / "nobody" / "articles", code=1)
+    new = institution.ask("POST", "/v2/account/articles", {"title": "From elsewhere", "impersonate": SVEN})
+    assert new["location"]
+    assert "From elsewhere" not in names(accounts(mount) / SVENS / "articles")
+    figfs(mount, "refresh", accounts(mount) / SVENS / "articles")
+    assert "From elsewhere" in names(accounts(mount) / SVENS / "articles")
+    own = figfs(mount, "info", accounts(mount) / "ada@example.org" / "articles" / "Results of run 12")
+    assert "Results of run 12" in own
