@@ -7,7 +7,7 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from figfs.sandbox import articles, collection_versions, history, search
+from figfs.sandbox import articles, collection_versions, dois, history, search
 from figfs.sandbox.api_collections import own as own_collection
 from figfs.sandbox.errors import bad_request
 from figfs.sandbox.http import json_response, private
@@ -17,16 +17,17 @@ from figfs.sandbox.store import Row
 
 async def reserve_article_doi(sandbox: Sandbox, request: Request) -> Response:
     row = articles.own(sandbox, request.path_params["article_id"])
-    return _reserve(sandbox, "articles", row, f"10.6084/m9.figshare.{row['id']}")
+    return _reserve(sandbox, "articles", row)
 
 
 async def reserve_collection_doi(sandbox: Sandbox, request: Request) -> Response:
     row = own_collection(sandbox, request)
-    return _reserve(sandbox, "collections", row, f"10.6084/m9.figshare.c.{row['id']}")
+    return _reserve(sandbox, "collections", row)
 
 
-def _reserve(sandbox: Sandbox, kind: str, row: Row, doi: str) -> Response:
+def _reserve(sandbox: Sandbox, kind: str, row: Row) -> Response:
     """An item that has a DOI keeps it (what Figshare answers then: unknown)."""
+    doi = dois.reserved(sandbox, kind, row)
     if not row["doi"]:
         with sandbox.store.transaction():
             sandbox.store.update(kind, row["id"], {"doi": doi})
@@ -54,7 +55,7 @@ async def publish_collection(sandbox: Sandbox, request: Request) -> Response:
     version, now = row["version"] + 1, sandbox.clock.stamp()
     changes = {
         "version": version,
-        "doi": f"10.6084/m9.figshare.c.{row['id']}.v{version}",
+        "doi": dois.published(sandbox, "collections", row, version),
         "published": row["published"] or now,
         "modified": now,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from figfs.sandbox import files, history, items, reference, search
+from figfs.sandbox import dois, files, history, items, reference, search
 from figfs.sandbox.errors import bad_request, forbidden, not_found
 from figfs.sandbox.state import Sandbox
 from figfs.sandbox.store import Row
@@ -102,7 +102,7 @@ def publish(sandbox: Sandbox, article: Row) -> None:
     changes = {
         "version": version,
         "edited": 0,
-        "doi": f"10.6084/m9.figshare.{article_id}.v{version}",
+        "doi": dois.published(sandbox, "articles", article, version),
         "published": article["published"] or now,
         "modified": now,
     }

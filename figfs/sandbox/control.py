@@ -12,6 +12,7 @@
 | `DELETE oauth/{kind}` | revokes all its tokens of that kind: `access`, `refresh` |
 | `POST withdraw` | `{"article": id}`: it is not public any more |
 | `POST embargo` | `{"article": id, "until": date or ""}`: its files are not |
+| `POST doi` | `{"article" or "collection": id, "doi": "10.…/…", "versioned": true}`: its DOI is another |
 | `POST share` | `{"project": id, "role": …}`: a colleague's, and this the role in it; `Owner`: its own |
 | `POST members` | `{"count": n}`: so many more accounts in the institution; `{"ids": […]}` |
 | `PUT token` | `{"token": "…"}`: the personal token is another from now on |
@@ -28,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from figfs.sandbox import members, seed, sharing, tokens, validation, withdrawing
+from figfs.sandbox import dois, members, seed, sharing, tokens, validation, withdrawing
 from figfs.sandbox.errors import bad_request, forbidden
 from figfs.sandbox.http import json_object, json_response, sandbox_of
 from figfs.sandbox.requestlog import CONTROL
@@ -167,6 +168,22 @@ async def post_members(sandbox: Sandbox, request: Request) -> Response:
     return json_response({"ids": members.add_many(sandbox, body["count"])}, 201)
 
 
+async def post_doi(sandbox: Sandbox, request: Request) -> Response:
+    checks = {
+        "article": validation.number,
+        "collection": validation.number,
+        "doi": validation.text(1),
+        "versioned": validation.flag,
+    }
+    body = validation.clean(await json_object(request), checks, required=("doi",))
+    kinds = [kind for kind in ("article", "collection") if kind in body]
+    if len(kinds) != 1:
+        raise bad_request("article or collection")
+    versioned = body.get("versioned", True)
+    dois.give(sandbox, f"{kinds[0]}s", body[kinds[0]], body["doi"], versioned=versioned)
+    return Response(status_code=204)
+
+
 async def post_share(sandbox: Sandbox, request: Request) -> Response:
     roles = (sharing.OWNER, sharing.COLLABORATOR, sharing.VIEWER)
     fields = {"project": validation.number, "role": validation.text(1)}
@@ -201,6 +218,7 @@ routes = [
     _local("token", "PUT", put_token),
     _local("withdraw", "POST", post_withdraw),
     _local("embargo", "POST", post_embargo),
+    _local("doi", "POST", post_doi),
     _local("share", "POST", post_share),
     _local("members", "POST", post_members),
 ]

@@ -31,6 +31,7 @@ class Settings:
     | `ignore_paging` | false | true: listings come whole, whatever page is asked for |
     | `validators` | `none` | `etag`, `last_modified`, `both`: the API sends them, and 304 if unchanged |
     | `list_project_articles` | true | whether `GET /account/articles` shows articles of projects too |
+    | `doi_stem` | `10.6084/m9.figshare` | what DOIs given from now on have before the id |
     | `institution_admin` | false | true: the account administers its institution, and may impersonate |
     | `feed_pause` | 86400 | how long after an HR feed the next is refused |
     | `fields_pause` | 3600 | the same for the values of custom fields |
@@ -64,6 +65,7 @@ class Settings:
     changes_kept: int | None = None
     oauth_seconds: int = 3600
     oauth_consent: bool = True
+    doi_stem: str = "10.6084/m9.figshare"
     institution_admin: bool = False
     feed_pause: float = 86400.0
     fields_pause: float = 3600.0
@@ -79,6 +81,8 @@ class Settings:
                 raise ValueError(f"{key}: available or moving_to_final, not {value!r}")
             if key == "validators" and value not in ("none", "etag", "last_modified", "both"):
                 raise ValueError(f"{key}: none, etag, last_modified or both, not {value!r}")
+            if key == "doi_stem" and not (value.startswith("10.") and "/" in value):
+                raise ValueError(f"{key}: 10.<prefix>/<beginning of the suffix>, not {value!r}")
             if key == "part_size" and value < 1:
                 raise ValueError(f"{key}: at least 1")
         for key, value in changes.items():

@@ -221,3 +221,28 @@ async def test_latency_and_bandwidth_add_up(
         answer = await plain.get(target)
         assert (answer.status_code, len(answer.content)) == (200, 1_000_000)
         assert 13 <= trio.current_time() - begin < 14
+
+
+async def test_dois_of_any_shape(example: Sandbox, example_api: httpx.AsyncClient) -> None:
+    """An item's DOI is another, in all its versions and from now on; the setting shapes all later ones."""
+    api, frogs = example_api, 20000005
+    doi = "10.17028/rd.lboro.20000005"
+    assert (await api.post("/_sandbox/doi", json={"article": frogs, "doi": doi})).status_code == 204
+    for path, version in (("", 2), ("/versions/1", 1), ("/versions/2", 2)):
+        assert (await api.get(f"/v2/articles/{frogs}{path}")).json()["doi"] == f"{doi}.v{version}"
+    found = (await api.get("/v2/articles", params={"doi": f"{doi}.v2"})).json()
+    assert [article["id"] for article in found] == [frogs]
+    await api.patch(f"/v2/account/articles/{frogs}", json={"title": "Frogs"})
+    await api.post(f"/v2/account/articles/{frogs}/publish")
+    assert (await api.get(f"/v2/articles/{frogs}")).json()["doi"] == f"{doi}.v3"
+    plain = {"article": frogs, "doi": "10.1234/Uni/a-17", "versioned": False}
+    assert (await api.post("/_sandbox/doi", json=plain)).status_code == 204
+    assert (await api.get(f"/v2/articles/{frogs}/versions/1")).json()["doi"] == "10.1234/Uni/a-17"
+    await api.put("/_sandbox/settings", json={"doi_stem": "10.25384/sage"})
+    for path, shape in (("articles/20000006", "10.25384/sage."), ("collections/6000001", "10.25384/sage.c.")):
+        answer = await api.post(f"/v2/account/{path}/reserve_doi")
+        assert answer.json()["doi"] == shape + path.rpartition("/")[2]
+    for wrong in ({"doi": doi}, {"article": frogs, "doi": "x"}, {"article": 1, "collection": 1, "doi": doi}):
+        assert (await api.post("/_sandbox/doi", json=wrong)).status_code == 400
+    assert (await api.post("/_sandbox/doi", json={"article": 1, "doi": doi})).status_code == 404
+    assert (await api.put("/_sandbox/settings", json={"doi_stem": "x"})).status_code == 400
