@@ -213,11 +213,14 @@ def assemble(
         deletions=deletions,
         now_ns=now_ns,
     )
+    public = PublicItems(
+        client=client, tree=tree, listings=listings, dir_timeout=dir_timeout, keeping=keeping
+    )
     linking = Linking(
         tree=tree,
         listings=listings,
         renaming=renaming,
-        membership=Membership(client=client, tree=tree, listings=listings),
+        membership=Membership(client=client, tree=tree, listings=listings, look_up=public.look_up),
         linked=LinkedFiles(client=client, tree=tree, deletions=deletions),
         dir_timeout=dir_timeout,
     )
@@ -274,9 +277,7 @@ def assemble(
         xattrs=xattrs,
         lookahead=ahead,
         dot_figshare=dot_figshare,
-        public=PublicItems(
-            client=client, tree=tree, listings=listings, dir_timeout=dir_timeout, keeping=keeping
-        ),
+        public=public,
         accounts=accounts,
         resumer=resumer,
         dir_timeout=dir_timeout,

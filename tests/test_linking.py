@@ -14,7 +14,7 @@ from inprocess import A, World, errno_of, open_article, open_world
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
-from figfs.sandbox import articles
+from figfs.sandbox import articles, dois, search
 
 C = "collections/a collection"
 URL = "https://data.example.org/ice/extent.nc"
@@ -71,17 +71,56 @@ def somebody_elses(w: World) -> int:
         "/articles/data set",
         "../../public/articles/{id}",
         "../../public/articles/{id}.v2",
-        "../../public/doi/10.6084/m9.figshare.{id}",
-        "../../public/doi/10.25375/uct.{id}.v1",
     ],
 )
 async def test_a_link_adds_the_article(tmp_path: Path, clock: MockClock, target: str) -> None:
-    """By path, by id, by DOI; the link leads to its place in this mount."""
+    """By path, by id; the link leads to its place in this mount."""
     async with open_collection(tmp_path) as (w, article, collection):
         await w.symlink(target.format(id=article), f"{C}/data set")
         assert members(w, collection) == [article]
         assert await w.readlink(f"{C}/data set") == "../../articles/data set"
         assert await w.refreshed(C) == ["data set"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize(
+    ("doi", "typed"),
+    [
+        ("10.6084/m9.figshare.{id}", "10.6084/m9.figshare.{id}"),
+        ("10.25375/uct.{id}", "10.25375/UCT.{id}.v1"),
+        ("10.1234/uni/thesis.{id}", "10.1234/uni%2Fthesis.{id}"),
+        ("10.1234/uni.thesis.a-17", "10.1234/uni.thesis.a-17"),
+    ],
+)
+async def test_a_doi_adds_the_article(
+    tmp_path: Path, clock: MockClock, doi: str, typed: str, published: bool
+) -> None:
+    """A published article's whatever it looks like, a draft's that it has reserved, if it ends in the id."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        w.sandbox.store.update("articles", article, {"doi": doi.format(id=article)})
+        if published:
+            publish(w, article)
+        dois.give(w.sandbox, "articles", article, doi.format(id=article), versioned=False)
+        search.index_at_once(w.sandbox.store)
+        await w.refreshed("articles")
+        if not published and "{id}" not in typed:
+            with errno_of(errno.EINVAL):
+                await w.symlink(f"../../public/doi/{typed}", f"{C}/data set")
+            return
+        await w.symlink(f"../../public/doi/{typed.format(id=article)}", f"{C}/data set")
+        assert members(w, collection) == [article]
+        assert await w.readlink(f"{C}/data set") == "../../articles/data set"
+
+
+async def test_a_doi_of_something_else(tmp_path: Path, clock: MockClock) -> None:
+    """Of another repository, and it ends in the id of an article here: that does not join."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        publish(w, article)
+        for doi in (f"10.5281/zenodo.{article}", f"10.6084/m9.figshare.c.{article}", "10.5281/x"):
+            with pytest.raises(OSError, match="DOI") as caught:
+                await w.symlink(f"../../public/doi/{doi}", f"{C}/x")
+            assert caught.value.errno == errno.EINVAL
+        assert members(w, collection) == []
 
 
 @pytest.mark.parametrize(

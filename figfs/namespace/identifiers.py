@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from figfs.figshare.records import Id
+from figfs.namespace import naming
 
 _ID = r"(?P<id>[1-9][0-9]{0,17}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"  # a number; a UUID
 _REFERENCE = re.compile(_ID + r"(?:\.v(?P<version>[1-9][0-9]{0,4}))?")
 _PREFIX = re.compile(r"10\.[0-9]{4,9}(?:\.[0-9]+)*")
-_SUFFIX = re.compile(r"(?=.*[0-9])[0-9A-Za-z][!-~]*")
+_SUFFIX = re.compile(r"(?=.*[0-9])[0-9A-Za-z(][!-~]*")
 _VERSION = re.compile(r"(?P<base>.+)\.v(?P<version>[1-9][0-9]{0,4})", re.IGNORECASE)
 #: What ends a Figshare DOI, whatever portal made it: the item's id, after ``c.`` if it is a collection.
 _ITEM = re.compile(r"(?:.*[^0-9])?(?P<id>[1-9][0-9]{0,17})")
-_COLLECTION = re.compile(r"(?:.*\.)?c\.[0-9]+")
+_COLLECTION = re.compile(r"(?:.*[./])?c\.[0-9]+")
 
 
 class Reference(NamedTuple):
@@ -47,6 +49,7 @@ class Doi(NamedTuple):
     version: int | None
     is_collection: bool
     id: Id | None  #: only a guess: what that item says its DOI is decides
+    text: str  #: as it was typed, with its version
 
     def __str__(self) -> str:
         return self.base if self.version is None else f"{self.base}.v{self.version}"
@@ -57,8 +60,13 @@ def is_doi_prefix(name: str) -> bool:
     return _PREFIX.fullmatch(name) is not None
 
 
-def parse_doi(prefix: str, suffix: str) -> Doi | None:
-    """The DOI ``<prefix>/<suffix>``; None if no item of a repository like Figshare can have it."""
+def parse_doi(prefix: str, name: str) -> Doi | None:
+    """The DOI ``<prefix>/<suffix>``; None if no item of a repository like Figshare can have it.
+
+    ``name``: the suffix as a name in a directory. What no name holds, or a person took from a URL, is
+    percent-encoded in it; a slash may also be ``naming.SLASH``.
+    """
+    suffix = unquote(name, errors="replace").replace(naming.SLASH, "/")
     if not is_doi_prefix(prefix) or _SUFFIX.fullmatch(suffix) is None:
         return None
     base, version = _split_version(suffix.lower())
@@ -68,6 +76,7 @@ def parse_doi(prefix: str, suffix: str) -> Doi | None:
         version=version,
         is_collection=_COLLECTION.fullmatch(base) is not None,
         id=int(item["id"]) if item else None,
+        text=f"{prefix}/{suffix}",
     )
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import errno
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from figfs.errors import NotFound
 from figfs.figshare import collections
 from figfs.figshare.client import Client
-from figfs.figshare.records import Id
-from figfs.namespace import naming
+from figfs.figshare.records import Article, Id
+from figfs.namespace import identifiers, naming
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, Key, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
+from figfs.verbs.publicitems import FOUND_BY_NAME
 
 LONGEST_CHAIN = 8  #: links to links that are followed
 
@@ -26,17 +27,19 @@ _LISTED = frozenset(
     {Kind.ARTICLES, Kind.PROJECTS, Kind.PROJECT, Kind.COLLECTIONS, Kind.COLLECTION, Kind.QUERY}
 )
 _VERSION = re.compile(r"\.v[1-9][0-9]*\Z")
-#: The id in a DOI of whatever portal: "m9.figshare.123", "rdr.123"; "m9.figshare.c.123" is a collection's.
-_ID_IN_DOI = re.compile(r"(?:.*\.)?(?<!\bc\.)([1-9][0-9]{2,18})")
+
+#: What is called so in a directory of ``publicitems.FOUND_BY_NAME``.
+LookUp = Callable[[Container, str], Awaitable[Node]]
 
 
 class Membership:
     """The collections of one mount. ``mountpoints``: what the mount point is called, told by the root."""
 
-    def __init__(self, *, client: Client, tree: Tree, listings: Listings) -> None:
+    def __init__(self, *, client: Client, tree: Tree, listings: Listings, look_up: LookUp) -> None:
         self._client = client
         self._tree = tree
         self._listings = listings
+        self._look_up = look_up
         self.mountpoints: tuple[str, ...] = ("/",)
 
     async def article(self, collection: Container, target: str) -> Id:
@@ -52,7 +55,7 @@ class Membership:
         place = collection.path()
         for _ in range(LONGEST_CHAIN):
             parts = self._below(place, target)
-            found = _id_in_path(parts)
+            found = _id_in_path(parts) or self._own_with_doi(parts)
             if found is None:
                 node = await self._node_at(parts, target)
                 found = _id_of(node)
@@ -81,6 +84,9 @@ class Membership:
                 raise OSError(
                     errno.EINVAL, f"{target!r} is in an article: only whole articles can be members"
                 )
+            if node.kind in FOUND_BY_NAME:
+                node = await self._public(node, name)
+                continue
             if node.kind in _LISTED:
                 await self._listings.ensure_listed(node, stale_is_fine=True)
             child = self._tree.find(node, name)
@@ -93,6 +99,26 @@ class Membership:
                 raise OSError(errno.EINVAL, f"there is no {target!r} in this mount{hint}")
             node = child
         return node
+
+    async def _public(self, directory: Container, name: str) -> Node:
+        """Which item has a DOI, only its record tells: the number at the end may be of another repository."""
+        try:
+            return await self._look_up(directory, name)
+        except FileNotFoundError as exc:
+            raise OSError(errno.EINVAL, str(exc.strerror)) from exc
+
+    def _own_with_doi(self, parts: Sequence[str]) -> Id | None:
+        """An own article with the DOI that a path tells: a draft's leads nowhere yet."""
+        if len(parts) != 4 or parts[:2] != ("public", "doi"):
+            return None
+        doi = identifiers.parse_doi(*parts[2:])
+        if doi is None or doi.id is None:
+            return None
+        node = self._tree.by_key(Key(Kind.ARTICLE, doi.id))
+        record = node.record if isinstance(node, Container) else None
+        if not isinstance(record, Article) or identifiers.base_of(record.doi) != doi.base:
+            return None
+        return record.id
 
     def member(self, collection: Container, article_id: Id) -> LinkNode | None:
         """The link of that article in ``collection``, as far as is known."""
@@ -149,7 +175,4 @@ def _id_in_path(parts: Sequence[str]) -> Id | None:
     match parts:
         case ("public", "articles", name):
             return naming.id_from_name(_VERSION.sub("", name))
-        case ("public", "doi", _, suffix):
-            found = _ID_IN_DOI.fullmatch(_VERSION.sub("", suffix))
-            return int(found[1]) if found is not None else None
     return None

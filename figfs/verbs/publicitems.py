@@ -128,9 +128,9 @@ class PublicItems:
             if doi is None:
                 raise OSError(errno.ENOENT, f"{name!r} is no DOI")
             self._raise_if_absent(parent, name)
-            target = await self._find(doi, f"{parent.name}/{name}")
+            target = await self._find(doi)
             if target is None:
-                reason = f"no public item of {self._client.api} has the DOI {parent.name}/{name}"
+                reason = f"no public item of {self._client.api} has the DOI {doi.text}"
                 raise self._not_there(parent, name, reason, level=logging.WARNING)
             # No await from here on.
             node = parent.unlisted.get(name)  # two may have asked at once
@@ -142,7 +142,7 @@ class PublicItems:
         self._use(node)
         return node
 
-    async def _find(self, doi: Doi, text: str) -> str | None:
+    async def _find(self, doi: Doi) -> str | None:
         """Where in ``public/`` the item with this DOI is: one that is kept, one whose id is guessed, or what
         Figshare finds. The record decides.
         """
@@ -153,7 +153,7 @@ class PublicItems:
                 return _place(doi, reference.id, collection=collection)
         if doi.id is not None and await self._has(doi, doi.id, collection=doi.is_collection):
             return _place(doi, doi.id, collection=doi.is_collection)
-        for asked in dict.fromkeys((text, doi.base)):
+        for asked in dict.fromkeys((doi.text, doi.base)):
             found: list[Article] | list[Collection]
             for collection in (False, True):
                 if collection:
