@@ -195,7 +195,7 @@ class Colleagues:
             locked(directory, mountpoint, socket_path(directory)),
             open_attributes(directory / "attributes.db") as attributes,
             journal_of(directory) as journal,
-            open_listing_store(directory / LISTINGS, owner=owner) as listings,
+            open_listing_store(directory / LISTINGS, owner=owner, account=known.id) as listings,
         ):
             if listings is not None and not presence.away:
                 listings.put_account(account)

@@ -88,7 +88,9 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             locked(directory, settings.mountpoint, socket_path(directory)),
             open_attributes(directory / "attributes.db") as attributes,
             journal_of(directory) as journal,
-            open_listing_store(directory / LISTINGS, owner=owner(settings)) as listings,
+            open_listing_store(
+                directory / LISTINGS, owner=owner(settings), account=account.id if account else None
+            ) as listings,
         ):
             await _serve(
                 settings, client, account, presence, directory, attributes, journal, listings, store, on_ready

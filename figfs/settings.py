@@ -52,6 +52,7 @@ class Settings:
     mountpoint: Path
     token: Token | None  #: None where ``public``
     token_file: Path | None = None  #: where it was found, to be read again; None: not in a file
+    login: str = ""  #: the login that the token came from, where it is renewed (``Credential.login``)
     api: str = DEFAULT_API  #: base URL of the API, without a trailing slash
     state_dir: Path | None = None  #: None: the platform's state directory, one folder for each account
     cache_dir: Path | None = None  #: None: the platform's cache directory, ``$XDG_CACHE_HOME/figfs``

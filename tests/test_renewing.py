@@ -119,6 +119,27 @@ async def test_renewed_before_it_expires(figshare: Figshare) -> None:
     assert set(figshare.asked("/v2/account")) == {200}
 
 
+async def test_renewals_are_of_one_login(figshare: Figshare) -> None:
+    """By which the account is known without a network. Tokens that somebody puts there are of another one."""
+    credentials.write(granted(figshare.sandbox), figshare.path)
+    assert credentials.read(figshare.path).login == ""  # of an older figfs
+    logins = []
+    for _ in range(3):
+        async with figshare.mounted() as client:
+            tokens.revoke(figshare.sandbox, "access")
+            await get_account(client)
+        logins.append(credentials.read(figshare.path).login)
+    assert logins[0]
+    assert len(set(logins)) == 1
+    text = figshare.path.read_text()
+    credential = credentials.read(figshare.path)
+    assert credential.oauth is not None
+    assert credential.oauth.refresh_token is not None
+    for token in (credential.token, credential.oauth.refresh_token):
+        figshare.path.write_text(text.replace(token.reveal(), "of-somebody-else"))
+        assert credentials.read(figshare.path).login == ""
+
+
 async def test_waited_for_when_it_has_expired(figshare: Figshare) -> None:
     """Known to have expired: renewed first, without a request that would be refused."""
     figshare.log_in(left=-5)

@@ -504,6 +504,7 @@ def load(
             mountpoint=mountpoint.absolute(),
             token=found.token,
             token_file=found.file,
+            login=found.credential.login,
             fuse_options=passed_on,
             **fields,
         ),

@@ -1,6 +1,7 @@
 """A mount that starts while Figshare is away: whose account it is, as an earlier mount knew it.
 
-The account is kept beside the listings (``namespace/listingstore.py``), and told by a hash of the token.
+The account is kept beside the listings (``namespace/listingstore.py``), and told by a hash of the token; of
+OAuth, which has another token every hour, by a hash of the login that it came from.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Presence:
 
 def owner(settings: Settings) -> str:
     """Whose listings the ones of this mount are."""
-    token = settings.token.reveal() if settings.token is not None else ""
-    return owner_of(settings.api, f"{token}\0{settings.impersonate or ''}")
+    proof = settings.token.reveal() if settings.token is not None else ""
+    if settings.login:
+        proof = f"login\0{settings.login}"  # no token has a NUL in it
+    return owner_of(settings.api, f"{proof}\0{settings.impersonate or ''}")
 
 
 def known_account(settings: Settings) -> Account | None:

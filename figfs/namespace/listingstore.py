@@ -295,12 +295,13 @@ class ListingStore:
 
 
 @contextlib.contextmanager
-def open_listing_store(path: Path, *, owner: str) -> Iterator[ListingStore | None]:
+def open_listing_store(path: Path, *, owner: str, account: Id | None = None) -> Iterator[ListingStore | None]:
     """Open (or make) the store at ``path``; None, with a line in the log, where there can be none.
 
-    ``owner``: tells tokens apart (``owner_of``).
+    ``owner``: tells tokens, or logins, apart (``owner_of``). ``account``: whose listings these are to be;
+    those of another account are thrown away.
     """
-    store = _open(path, owner)
+    store = _open(path, owner, account)
     try:
         yield store
     finally:
@@ -308,10 +309,10 @@ def open_listing_store(path: Path, *, owner: str) -> Iterator[ListingStore | Non
             store.close()
 
 
-def _open(path: Path, owner: str) -> ListingStore | None:
+def _open(path: Path, owner: str, account: Id | None = None) -> ListingStore | None:
     for again in (True, False):
         try:
-            reason = _prepare(path)
+            reason = _prepare(path, account)
             if not reason:
                 return ListingStore(path, owner=owner)
         except sqlite3.Error as exc:
@@ -321,7 +322,7 @@ def _open(path: Path, owner: str) -> ListingStore | None:
     return None
 
 
-def _prepare(path: Path) -> str:
+def _prepare(path: Path, account: Id | None) -> str:
     """Make the tables where there are none. Returns why the file is of no use, or ""."""
     database = _connect(path)
     try:
@@ -331,6 +332,8 @@ def _prepare(path: Path) -> str:
             meta = dict(database.execute("SELECT name, value FROM meta"))
             if meta.get("version", version()) != version():
                 return "it is of another figfs"
+            if account is not None and _account_in(meta) not in (None, account):
+                return "it is of another account"
             database.execute(
                 "CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, fetched REAL NOT NULL,"
                 " stamp REAL, outdated INTEGER NOT NULL, lasting INTEGER NOT NULL, doi TEXT,"
@@ -360,8 +363,14 @@ def kept_account(path: Path, *, owner: str) -> Account | None:
     return None
 
 
+def _account_in(meta: dict[str, bytes]) -> Id | None:
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(meta.get("account", b""), type=Account).id
+    return None
+
+
 def owner_of(api: str, token: str) -> str:
-    """What is kept of a token, to know it again: a hash, which tells nothing of it."""
+    """What is kept of a token, or of a login, to know it again: a hash, which tells nothing of it."""
     return hashlib.blake2b(f"{api}\0{token}".encode(), digest_size=16, person=b"figfs listings").hexdigest()
 
 

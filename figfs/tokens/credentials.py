@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import importlib
 import json
 import math
 import os
 import re
+import secrets
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -54,6 +56,9 @@ class Credential:
     api: str = ""  #: the API it is good for, as ``Settings.api``
     who: str = ""
     in_keyring: bool = False
+    #: Of OAuth: the login that all its tokens came from, each by renewing the one before. A mount that starts
+    #: without Figshare knows its account by it. "" where it is not certain.
+    login: str = ""
 
     @property
     def kind(self) -> str:
@@ -200,10 +205,10 @@ def read(path: Path) -> Credential:
     said = _object(text, path)
     in_keyring = said.get("keyring") is True
     if in_keyring:
-        secrets = _keyring("get_password", SERVICE, str(path.absolute()))
-        if not isinstance(secrets, str):
+        hidden = _keyring("get_password", SERVICE, str(path.absolute()))
+        if not isinstance(hidden, str):
             raise ConfigurationError(f"the keyring has no token for {path}: log in again")
-        said |= _object(secrets, path)
+        said |= _object(hidden, path)
     return _credential(said, str(path), in_keyring=in_keyring)
 
 
@@ -244,7 +249,26 @@ def _credential(said: Mapping[str, Any], origin: str, *, in_keyring: bool) -> Cr
         api=text("api"),
         who=text("who"),
         in_keyring=in_keyring,
+        login=_login(text("login"), said),
     )
+
+
+def new_login() -> str:
+    """A name for a login that has just been made."""
+    return secrets.token_hex(16)
+
+
+def _login(text: str, said: Mapping[str, Any]) -> str:
+    """The login that is kept with the tokens, if it is theirs: not if somebody has put others there."""
+    name = text.partition(".")[0]
+    return name if name and text == _with_proof(name, said) else ""
+
+
+def _with_proof(login: str, said: Mapping[str, Any]) -> str:
+    """The name of a login, with what binds it to the tokens beside it."""
+    tokens = f"{login}\0{said.get('access_token')}\0{said.get('refresh_token')}"
+    proof = hashlib.blake2b(tokens.encode(), digest_size=16, person=b"figfs login")
+    return f"{login}.{proof.hexdigest()}"
 
 
 def write(credential: Credential, path: Path) -> None:
@@ -253,23 +277,25 @@ def write(credential: Credential, path: Path) -> None:
     A personal token of which nothing else is known is kept as it is, in one line. Raises ConfigurationError
     if it cannot be written.
     """
-    secrets: dict[str, object] = {"access_token": credential.token.reveal()}
+    hidden: dict[str, object] = {"access_token": credential.token.reveal()}
     about: dict[str, object] = {"api": credential.api, "who": credential.who}
     if credential.oauth is not None:
         oauth = credential.oauth
         refresh = oauth.refresh_token
-        secrets["client_secret"] = oauth.client_secret.reveal()
-        secrets["refresh_token"] = refresh.reveal() if refresh is not None else None
+        hidden["client_secret"] = oauth.client_secret.reveal()
+        hidden["refresh_token"] = refresh.reveal() if refresh is not None else None
+        if credential.login:
+            hidden["login"] = _with_proof(credential.login, hidden)
         about |= {"client_id": oauth.client_id, "expires_at": oauth.expires_at, "lifetime": oauth.lifetime}
     kind = "personal" if credential.oauth is None else "oauth"
     if credential.in_keyring:
         # Before the file, which tells those who have read it that there is something new.
-        _keyring("set_password", SERVICE, str(path.absolute()), json.dumps(secrets))
+        _keyring("set_password", SERVICE, str(path.absolute()), json.dumps(hidden))
         text = json.dumps({"kind": kind, **about, "keyring": True}, indent=1)
     elif credential.oauth is None and not credential.api and not credential.who:
         text = credential.token.reveal()
     else:
-        text = json.dumps({"kind": kind, **about, **secrets}, indent=1)
+        text = json.dumps({"kind": kind, **about, **hidden}, indent=1)
     _write(text + "\n", path)
 
 

@@ -242,13 +242,14 @@ class Renewal:
 
 
 def following(credential: Credential, tokens: oauth.Tokens, now: float) -> Credential:
-    """What to keep after a renewal: the same with the new tokens."""
+    """What to keep after a renewal: the same with the new tokens, of the same login."""
     kept = credential.oauth
     assert kept is not None
     lifetime = tokens.lifetime
     return dataclasses.replace(
         credential,
         token=Token(tokens.access_token),
+        login=credential.login or credentials.new_login(),
         oauth=dataclasses.replace(
             kept,
             refresh_token=Token(tokens.refresh_token) if tokens.refresh_token else kept.refresh_token,

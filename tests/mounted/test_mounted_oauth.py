@@ -95,6 +95,33 @@ def test_a_token_that_expires(make_mount: MakeMount, home: Home) -> None:
     assert (mount.articles / "Data set" / "1.bin").read_bytes() == DATA
 
 
+def test_without_a_network_after_a_renewal(make_mount: MakeMount, home: Home) -> None:
+    """README: the account is known by the login, whatever has renewed its token since; a token that somebody
+    puts into the file is of nobody who is known, and shows nothing.
+    """
+    home.log_in_by_browser()
+    mount = home.mount(make_mount, "--account", "work")
+    (mount.articles / "Data set").mkdir()
+    (mount.articles / "Data set" / "f").write_bytes(DATA)
+    mount.remount()
+    assert (mount.articles / "Data set" / "f").read_bytes() == DATA
+    mount.unmount()
+    home.revoke("access")
+    home.sandbox.clear_requests()
+    run(*FIGFS, "accounts", "--check", env=home.environment)
+    assert home.renewals() == [200]
+    home.sandbox.stop()
+    mount.claim("mounted from what is known of the account", "last known listing is shown")
+    mount.start()
+    assert (mount.articles / "Data set" / "f").read_bytes() == DATA
+    mount.unmount()
+    path = home.accounts / "work.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"access_token": "of-somebody-else"}))
+    told = run(*mount.command(), mount.path, env=home.environment, code=1)
+    assert "cannot reach the account" in told.stderr
+
+
 def test_revoked_and_mended(make_mount: MakeMount, home: Home) -> None:
     """EACCES for what needs the token, one line in the log; ``figfs login`` mends it without a remount."""
     home.log_in_by_browser()

@@ -312,6 +312,22 @@ async def test_what_is_of_no_use_is_made_anew(
         assert store.get(ARTICLES) == kept(article(6))
 
 
+async def test_listings_of_another_account_are_thrown_away(tmp_path: Path) -> None:
+    """In a state directory that was named for two of them."""
+    path = tmp_path / "listings.db"
+    with open_listing_store(path, owner=OWNER, account=1) as store:
+        assert store is not None
+        store.put(ARTICLES, kept(article(5)))
+        store.put_account(Account(id=1))
+    with open_listing_store(path, owner=OWNER, account=1) as store:
+        assert store is not None
+        assert store.get(ARTICLES) is not None
+    with open_listing_store(path, owner=OWNER, account=2) as store:
+        assert store is not None
+        assert store.get(ARTICLES) is None
+    assert kept_account(path, owner=OWNER) is None
+
+
 async def test_after_a_crash_of_the_process_it_is_used(tmp_path: Path) -> None:
     path = tmp_path / "listings.db"
     with open_listing_store(path, owner=OWNER) as store:
