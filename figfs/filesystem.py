@@ -530,9 +530,9 @@ class FileSystem:
         check_outside(source)
         check_outside(container)
         target = self._tree.find(container, name)
+        if target is not None and target.name != name:
+            raise OSError(errno.EEXIST, f"{name!r} is another name of {target.name!r}")
         if target is node:
-            if node.name != name:
-                raise OSError(errno.EEXIST, f"{name!r} is another name of it")
             return
         if target is not None and flags & RENAME_NOREPLACE:
             raise OSError(errno.EEXIST, f"{name!r} exists")

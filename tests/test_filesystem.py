@@ -243,9 +243,37 @@ async def test_lookups_in_a_listed_directory_make_no_request(tmp_path: Path, clo
         for _ in range(20):
             with errno_of(errno.ENOENT):
                 await w.node(f"{A}/.hidden")
-        assert (await w.node(f"articles/{article}/{w.rows(article)[0]['id']}")) is node
+        assert (await w.node(f"articles/{article}/f")) is node
         assert w.fs.attributes(node).size == len(OLD)
         assert w.wire.asked == []
+
+
+async def test_the_id_of_a_file_is_no_name(tmp_path: Path, clock: MockClock) -> None:
+    """It has eight digits, as a date has: ``cp f A/20240131``, ``mv`` and ``rm`` mean a file of that name."""
+    async with open_article(tmp_path) as (w, article):
+        await w.save(f"{A}/data.csv", OLD)
+        await w.settled()
+        number = w.rows(article)[0]["id"]
+        for act in (w.node, w.unlink):
+            with errno_of(errno.ENOENT):
+                await act(f"{A}/{number}")
+        await w.save(f"{A}/{number}", NEW)
+        await w.unlink(f"{A}/{number}")
+        await w.save(f"{A}/tmp", NEW)
+        await w.rename(f"{A}/tmp", f"{A}/{number}")
+        await w.settled()
+        assert await w.refreshed(A) == [str(number), "data.csv"]
+        assert (w.content(article, "data.csv"), w.content(article, str(number))) == (OLD, NEW)
+
+
+async def test_nothing_is_renamed_over_an_id(tmp_path: Path, clock: MockClock) -> None:
+    """What is found by its id is looked at; EEXIST."""
+    async with open_article(tmp_path) as (w, article):
+        other = (await w.mkdir("articles/other set")).key.id
+        for number in (article, other):
+            with errno_of(errno.EEXIST):
+                await w.rename(A, f"articles/{number}")
+        assert await w.refreshed("articles") == ["data set", "other set"]
 
 
 async def test_readdir_is_a_snapshot(tmp_path: Path, clock: MockClock) -> None:

@@ -257,27 +257,19 @@ class Tree:
         self.attributes.save(node)
 
     def find(self, container: Container, name: str) -> Node | None:
-        """The child called ``name``, or the one whose id it is (``<id>`` alone always resolves)."""
+        """The child called ``name``; else the article, project or collection, or the link to an article,
+        whose id it is. Never a file: a number may be what the next file is to be called.
+        """
         child = container.children.get(name) or container.unlisted.get(name)
         if child is not None:
             return child
         number = naming.id_from_name(name)
         if number is None:
             return None
-        for kind in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION, Kind.FILE, Kind.LINK):
-            node = self._by_key.get(Key(kind, number))
-            if node is not None and node.parent is container:
-                return node
-        for kind in (Kind.MEMBER, Kind.RESULT):
-            node = self._by_key.get(Key(kind, f"{container.key.id}/{number}"))
-            if node is not None and node.parent is container:
-                return node
-        lister = container.lister
-        if lister.kind is Kind.PUBLIC_ARTICLE:
-            node = self._by_key.get(Key(Kind.PUBLIC_FILE, f"{lister.key.id}/{number}"))
-            if node is not None and node.parent is container:
-                return node
-        return None
+        keys = [Key(kind, number) for kind in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION)]
+        keys += [Key(kind, f"{container.key.id}/{number}") for kind in (Kind.MEMBER, Kind.RESULT)]
+        found = (self._by_key.get(key) for key in keys)
+        return next((node for node in found if node is not None and node.parent is container), None)
 
     def reset(self, node: Node) -> None:
         """Nothing done here to a stored file counts any more: name, times and mode are as they were."""

@@ -1,0 +1,33 @@
+"""What no verb may do, through a real mount: lose, or change, what its user did not mean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from processes import Article, MakeMount, Mount, names, new_article, run, title_of
+
+
+@pytest.fixture
+def mount(make_mount: MakeMount) -> Mount:
+    return make_mount("--grace", "0.2")
+
+
+@pytest.fixture
+def article(mount: Mount, request: pytest.FixtureRequest) -> Article:
+    return new_article(mount, title_of(request))
+
+
+def test_a_file_called_like_an_id(article: Article, tmp_path: Path) -> None:
+    """``cp``, ``mv`` and ``rm`` of a number are of a file of that name, not of the file that has that id."""
+    article.put({"data.csv": b"the only copy"})
+    number = os.getxattr(article / "data.csv", "user.figshare.id").decode()
+    (tmp_path / "f").write_bytes(b"another file")
+    run("cp", tmp_path / "f", article / number)
+    article.shows({"data.csv": b"the only copy", number: b"another file"})
+    run("rm", article / number)
+    (article / "tmp").write_bytes(b"a third file")
+    run("mv", "-f", article / "tmp", article / number)
+    assert names(article.path) == {"data.csv", number}
+    article.will_hold({"data.csv": b"the only copy", number: b"a third file"})
