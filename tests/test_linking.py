@@ -14,6 +14,8 @@ from inprocess import A, World, errno_of, open_article, open_world
 from trio.testing import MockClock
 
 from figfs.errors import FigfsError
+from figfs.figshare.records import File
+from figfs.namespace import merging
 from figfs.sandbox import articles, dois, search
 
 C = "collections/a collection"
@@ -172,6 +174,18 @@ async def test_articles_of_projects_and_of_others(tmp_path: Path, clock: MockClo
         assert members(w, collection) == [node.key.id, guest]
         assert await w.readlink(f"{C}/one") == "../../projects/a project/in the project"
         assert await w.readlink(f"{C}/two") == f"../../public/articles/{guest}"
+
+
+async def test_a_server_without_projects_lists_collections(tmp_path: Path, clock: MockClock) -> None:
+    """Somebody else's article is looked for in the projects: where there are none, it is in none."""
+    async with open_collection(tmp_path) as (w, article, collection):
+        guest = somebody_elses(w)
+        for member in (article, guest):
+            values = {"collection_id": collection, "article_id": member}
+            w.sandbox.store.insert_all("collection_articles", [values])
+        w.faults({"role": "api", "path": "/account/projects", "action": "status", "status": 404})
+        targets = {await w.readlink(f"{C}/{name}") for name in await w.refreshed(C)}
+        assert targets == {f"../../{A}", f"../../public/articles/{guest}"}
 
 
 async def test_a_link_to_a_member(tmp_path: Path, clock: MockClock) -> None:
@@ -421,3 +435,18 @@ async def test_a_link_in_a_published_article(tmp_path: Path, clock: MockClock) -
         await w.symlink(URL, f"{A}/x")
         node = await w.node(A)
         assert w.fs.getxattr(node.inode, "user.figshare.status") == b"public, edited"
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://x/a b", "https://x/a%20b"),
+        ("https://x/é?q=%20#f", "https://x/é?q=%20#f"),
+        ("https://x/\x1b]0;o\x07\n", "https://x/%1B]0;o%07%0A"),
+        ("https://x/\u202egpj\u2066", "https://x/%E2%80%AEgpj%E2%81%A6"),
+        ("https://x/\x9b\ud800", "https://x/%C2%9B%3F"),
+    ],
+)
+def test_nothing_is_hidden_in_a_target(url: str, target: str) -> None:
+    """``ls -l`` prints it to a terminal as it is."""
+    assert merging.link_target(File(id=1, is_link_only=True, download_url=url)) == target

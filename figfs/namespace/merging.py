@@ -8,7 +8,6 @@ task sees a half-merged directory.
 from __future__ import annotations
 
 import math
-import re
 from urllib.parse import quote
 
 from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
@@ -27,9 +26,6 @@ from figfs.namespace.nodes import (
 )
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
-
-#: What no URL holds, and what would reach a terminal.
-_CONTROL = re.compile("[\x00-\x20\x7f-\x9f]")
 
 
 def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> None:
@@ -229,8 +225,15 @@ def _article_of(node: Node) -> Container:
 
 
 def link_target(file: File) -> str:
-    """What the symlink of a linked file says."""
-    return _CONTROL.sub(lambda match: quote(match[0]), file.download_url)
+    """What the symlink of a linked file says: the URL, quoted where it holds what no URL does, and what a
+    terminal would obey (``ls -l`` prints it as it is).
+    """
+    url = file.download_url
+    if url.isprintable() and " " not in url:
+        return url
+    return "".join(
+        char if char.isprintable() and char != " " else quote(char, errors="replace") for char in url
+    )
 
 
 def place_of_article(tree: Tree, article_id: Id, *, otherwise: str = "") -> str:
