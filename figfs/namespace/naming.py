@@ -26,6 +26,10 @@ SLASH = "\u2215"  #: "∕", DIVISION SLASH: stands for "/"
 #: Characters of a title that are looked at: far more than a name can show (quirks L2: 1,000 at most).
 _LONGEST_TITLE = 20_000
 
+#: Folders in each other. What is deeper is shown in the last of them: nobody has it, no path reaches a
+#: tenth of what a server can say, and each level costs a frame of whoever walks the tree.
+DEEPEST_FOLDER = 255
+
 _MAX_ID_BYTES = 64  # a longer (string) id is cut in a name: the number after it keeps names unique
 
 _BLOCK_TAG = re.compile(
@@ -161,9 +165,11 @@ def id_from_name(name: str) -> Id | None:
 def split_folder_path(path: str) -> tuple[str, ...]:
     """Figshare's folder path ("/a//b/", "a/b") as legal names; () is the article itself.
 
-    Empty components and "." go. ".." becomes ``UNTITLED``, like any name that is not legal: nothing leads up.
+    Empty components and "." go, and those below ``DEEPEST_FOLDER``. ".." becomes ``UNTITLED``, like
+    any name that is not legal: nothing leads up.
     """
-    return tuple(name_from_filename(part) for part in path.split("/") if part not in ("", "."))
+    parts = (part for part in path.split("/") if part not in ("", "."))
+    return tuple(name_from_filename(part) for part in itertools.islice(parts, DEEPEST_FOLDER))
 
 
 def join_folder_path(parts: Iterable[str]) -> str:

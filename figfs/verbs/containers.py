@@ -70,6 +70,8 @@ class Containers:
             self._tree.save(folder)
 
     def _make_folder(self, parent: Container, name: str, *, local: bool) -> Container:
+        if len(parent.folder) >= naming.DEEPEST_FOLDER:
+            raise OSError(errno.ENAMETOOLONG, "too many folders in each other")
         path = naming.join_folder_path((*parent.folder, name))
         node = self._tree.make(Key(Kind.FOLDER, f"{parent.lister.key.id}/{path}"))
         assert isinstance(node, Container)

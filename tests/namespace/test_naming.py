@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from figfs.namespace.naming import (
+    DEEPEST_FOLDER,
     SLASH,
     UNTITLED,
     assign_names,
@@ -413,3 +414,8 @@ def test_a_title_of_any_length_is_named_at_once(title: str) -> None:
     began = time.process_time()
     assert len(name_from_title(title).encode()) <= 255
     assert time.process_time() - began < 1
+
+
+def test_folders_in_each_other_have_an_end() -> None:
+    """Who walks a tree needs a frame for each level."""
+    assert len(split_folder_path("d/" * 100_000)) == DEEPEST_FOLDER
