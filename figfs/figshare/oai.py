@@ -56,6 +56,7 @@ def _xml(answer: Answer) -> bytes:
         text = answer.body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadAnswer("an OAI-PMH answer that is not UTF-8") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # as XML reads line ends
     text = _TO_ESCAPE.sub(lambda match: f"&#x{ord(match[0]):x};", _CONTROLS.sub("", text))
     if not re.match(r"\s*<(\?xml|(\w+:)?OAI-PMH)", text):
         raise BadAnswer("not an OAI-PMH answer")

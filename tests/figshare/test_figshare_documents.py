@@ -227,9 +227,9 @@ async def test_a_record_that_is_not_safe_to_read(connect: Any, clock: object, bo
 
 
 async def test_what_a_terminal_obeys_is_escaped_in_a_record(connect: Any) -> None:
-    body = "\ufeff<?xml version='1.0'?><OAI-PMH a='\u202e'>\x9b2J\u2066\x1b[31m\ufffeé\n\t</OAI-PMH>".encode()
-    async with connect([httpx.Response(200, content=body)]) as (client, _server):
+    body = "\ufeff<?xml version='1.0'?><OAI-PMH a='\u202e'>\x9b2J\u2066\x1b[31m\ufffeé\r\n\t\r</OAI-PMH>"
+    async with connect([httpx.Response(200, content=body.encode())]) as (client, _server):
         found = (await oai.get_record(client, 7, "oai_dc")).decode()
-    assert found == "<?xml version='1.0'?><OAI-PMH a='&#x202e;'>&#x9b;2J&#x2066;[31mé\n\t</OAI-PMH>"
+    assert found == "<?xml version='1.0'?><OAI-PMH a='&#x202e;'>&#x9b;2J&#x2066;[31mé\n\t\n</OAI-PMH>"
     root = ElementTree.fromstring(found)
-    assert (root.get("a"), root.text) == ("\u202e", "\x9b2J\u2066[31mé\n\t")
+    assert (root.get("a"), root.text) == ("\u202e", "\x9b2J\u2066[31mé\n\t\n")
