@@ -36,6 +36,7 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Account
 from figfs.filesystem import FileSystem
 from figfs.namespace.attributes import Attributes
+from figfs.namespace.freshness import Freshness
 from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
 from figfs.namespace.listingstore import ListingStore
@@ -140,6 +141,7 @@ def assemble(
         dir_timeout=dir_timeout,
         patience=min(LONGEST_PATIENCE, op_timeout / 2) if op_timeout > 0 else LONGEST_PATIENCE,
         keeping=keeping,
+        freshness=Freshness(client=client, tree=tree, dir_timeout=dir_timeout),
         search_limit=search_limit,
         account_id=account_id,
     )

@@ -181,10 +181,10 @@ class FileSystem:
         ):
             return SHORT
         status = parent.lister.status
-        listed_at = status.listed_at
-        if listed_at is None or status.restored_at is not None:
+        seen_at = status.seen_at
+        if seen_at is None or status.restored_at is not None:
             return SHORT
-        return max(SHORT, listed_at + self._dir_timeout - trio.current_time())
+        return max(SHORT, seen_at + self._dir_timeout - trio.current_time())
 
     # -- extended attributes ------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import email.utils
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -71,6 +72,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._transport = httpx.ASGITransport(app=make_app(sandbox))
+        self._clock = sandbox.clock
         self._gates: list[Gate] = []
         self.down = False  #: no connections
         self.asked: list[str] = []  #: ``METHOD path`` of every request, in order
@@ -98,6 +100,8 @@ class Wire(httpx.AsyncBaseTransport):
             response = await self._transport.handle_async_request(request)
         except ConnectionAbortedError as exc:  # a fault of the sandbox: the connection is dropped
             raise httpx.ReadError(str(exc), request=request) from exc
+        # As an HTTP server does it, which is not there.
+        response.headers.setdefault("Date", email.utils.formatdate(self._clock.time(), usegmt=True))
         await self._wait(gates, carried_out=True)
         return response
 

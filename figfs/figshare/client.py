@@ -160,6 +160,10 @@ class Client:
         other._priority = Priority.BACKGROUND
         return other
 
+    async def take_turn(self) -> None:
+        """Wait as a request to the API does; for those that go to Figshare another way."""
+        await self._pacer.acquire(self._priority)
+
     def watch_changes(self, watcher: Watcher) -> None:
         """``watcher`` is around all of each API request that changes something, its repetitions included."""
         self._watchers.append(watcher)

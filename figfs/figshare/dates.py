@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import email.utils
 
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
 
 def http_date(text: str | None) -> datetime.datetime | None:
     """The time that a header tells; None for one that tells none, or one without a zone."""
@@ -23,3 +25,8 @@ def seconds_between(earlier: datetime.datetime | None, later: datetime.datetime 
         return (later - earlier).total_seconds()
     except OverflowError:  # year 1 or 9999, in a zone in which it is another year
         return None
+
+
+def posix_time(text: str | None) -> float | None:
+    """The same time in POSIX seconds."""
+    return seconds_between(_EPOCH, http_date(text))

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from figfs.errors import Invalid, NotFound
-from figfs.figshare.client import Client
+from figfs.figshare.client import Answer, Client
 from figfs.figshare.items import public_path
 from figfs.figshare.paging import list_all
 from figfs.figshare.records import Article, ArticleDetails, Collection, File, Id, Project, read_list
@@ -17,7 +17,7 @@ class PublicFile(File, frozen=True, kw_only=True):
 
 async def get_article(
     client: Client, article_id: Id, version: int | None = None
-) -> tuple[ArticleDetails, bytes]:
+) -> tuple[ArticleDetails, Answer]:
     """The latest version, or one, and the answer as it came, which says more than the record.
 
     ``NotFound``: never published, withdrawn, or under an embargo.
@@ -25,7 +25,7 @@ async def get_article(
     return await client.call(
         "GET",
         public_path("article", article_id, version),
-        read=lambda answer: (ArticleDetails.from_json(answer.json()), answer.body),
+        read=lambda answer: (ArticleDetails.from_json(answer.json()), answer),
     )
 
 

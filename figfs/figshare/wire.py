@@ -262,17 +262,20 @@ class Wire:
     def _reach_of(self, url: str) -> Reach:
         return self._reach.setdefault(origin(url), Reach())
 
-    async def read_body(self, response: httpx.Response, *, what: str) -> bytes:
-        """All of a small answer, decoded. Raises ``Failed`` if it is too large or ends early."""
+    async def read_body(self, response: httpx.Response, *, what: str, most: int | None = None) -> bytes:
+        """All of a small answer, decoded. Raises ``Failed`` if it is too large (``most`` bytes) or ends
+        early.
+        """
         body = bytearray()
+        most = LARGEST_ANSWER if most is None else most
 
         def take(chunk: bytes) -> bool:
             body.extend(chunk)
-            return len(body) <= LARGEST_ANSWER
+            return len(body) <= most
 
         await self.feed(response.aiter_bytes(), take)
-        if len(body) > LARGEST_ANSWER:
-            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {LARGEST_ANSWER} bytes"))
+        if len(body) > most:
+            raise Failed(Failure.GARBLED, BadAnswer(f"{what}: an answer of more than {most} bytes"))
         return bytes(body)
 
     async def feed(self, chunks: AsyncIterator[bytes], take: Callable[[bytes], bool]) -> None:

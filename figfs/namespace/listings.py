@@ -20,8 +20,9 @@ import trio
 
 from figfs.errors import AWAY, FigfsError, NotFound, NotSupported, RemoteError, Unauthorized, Unreachable
 from figfs.figshare.client import Client
-from figfs.figshare.records import Id
+from figfs.figshare.records import ArticleDetails, Id
 from figfs.namespace import publicsources, sources
+from figfs.namespace.freshness import Freshness
 from figfs.namespace.keeping import Keeping, stamp
 from figfs.namespace.listingstore import Kept
 from figfs.namespace.merging import merge
@@ -52,6 +53,7 @@ class Listings:
         dir_timeout: seconds for which a listing is fresh.
         patience: seconds to wait for a fresh listing where an older one can be shown.
         keeping: the listings on disk, if there are any.
+        freshness: who may know that a public article has not changed.
         search_limit: so many articles a query shows, at most.
         account_id: whose mount it is.
     """
@@ -65,6 +67,7 @@ class Listings:
         dir_timeout: float,
         patience: float,
         keeping: Keeping | None = None,
+        freshness: Freshness | None = None,
         search_limit: int = 200,
         account_id: Id | None = None,
     ) -> None:
@@ -75,6 +78,7 @@ class Listings:
         self._dir_timeout = dir_timeout
         self._patience = patience
         self._keeping = keeping
+        self._freshness = freshness
         self._said_away = False
         self._search_limit = search_limit
         self._account_id = account_id
@@ -130,10 +134,10 @@ class Listings:
         status = lister.status
         if status.restored_at is not None and (confirmed or stamp(lister) != status.stamp):
             return False
-        listed_at = status.listed_at
-        return (
-            listed_at is not None and listed_at >= status.expired_at and trio.current_time() < listed_at + age
-        )
+        listed_at, seen_at = status.listed_at, status.seen_at
+        if listed_at is None or seen_at is None or listed_at < status.expired_at:
+            return False
+        return trio.current_time() < seen_at + age
 
     async def confirm(self, container: Container) -> bool:
         """Before something in it is changed, or said not to be there: what is known from disk only is
@@ -207,7 +211,9 @@ class Listings:
             kept = None
             if status.listed_at is None and self._keeping is not None:
                 kept = self._keeping.find(lister)
-            if kept is None or kept.outdated:
+            if await self._is_unchanged(lister):
+                status.failed_at, status.failure = None, None
+            elif kept is None or kept.outdated:
                 await self._ask(lister, client, otherwise=kept)
             else:
                 await self._restore(lister, kept)
@@ -222,10 +228,21 @@ class Listings:
         if status.listed_at == -math.inf and status.failure is None:
             self._start_loading(lister, self._background)
 
+    async def _is_unchanged(self, lister: Container) -> bool:
+        """Whether what is shown is known to be what Figshare has, without asking for it."""
+        if self._freshness is None:
+            return False
+        seen_at = await self._freshness.unchanged_at(lister)
+        if seen_at is None:
+            return False
+        lister.status.unchanged_at = seen_at
+        return True
+
     async def _ask(self, lister: Container, client: Client, *, otherwise: Kept | None) -> None:
         """``otherwise``: shown where Figshare is away."""
         started = trio.current_time()
         status = lister.status
+        before, date = lister.record, status.date
         try:
             contents = await self._fetch(lister, client)
         except AWAY:
@@ -236,6 +253,9 @@ class Listings:
         self.on_listed(lister)
         listed_at = math.inf if publicsources.is_fixed(lister.key, contents) else started
         status.listed_at, status.failed_at, status.failure = listed_at, None, None
+        status.date = contents.date
+        if self._freshness is not None and isinstance(before, ArticleDetails):
+            self._freshness.compare(lister, before, date)
         status.restored_at, self._said_away = None, False
         if self._keeping is not None:
             self._keeping.keep(lister, contents, started)

@@ -229,10 +229,21 @@ class Container(Node):
 class ListingStatus:
     """How fresh a container's listing is. Times are Trio's clock, seconds."""
 
-    __slots__ = ("expired_at", "failed_at", "failure", "listed_at", "restored_at", "stamp")
+    __slots__ = (
+        "date",
+        "expired_at",
+        "failed_at",
+        "failure",
+        "listed_at",
+        "restored_at",
+        "stamp",
+        "unchanged_at",
+    )
 
     def __init__(self) -> None:
         self.listed_at: float | None = None  #: start of the request whose answer is shown; None: never listed
+        self.date: float | None = None  #: what Figshare's clock was then (POSIX seconds), where it is of use
+        self.unchanged_at = -math.inf  #: when it was last known not to have changed since (``freshness.py``)
         self.expired_at = -math.inf  #: a listing that began before this is not fresh, whenever it ends
         self.failed_at: float | None = None
         self.failure: Exception | None = None  #: why the last attempt failed, if it did
@@ -240,6 +251,11 @@ class ListingStatus:
         #: has it from Figshare, or not at all.
         self.restored_at: float | None = None
         self.stamp: float | None = None  #: then: when it had last been modified
+
+    @property
+    def seen_at(self) -> float | None:
+        """When what is shown was last known to be what Figshare has; None: never listed."""
+        return None if self.listed_at is None else max(self.listed_at, self.unchanged_at)
 
 
 class Stored(NamedTuple):

@@ -12,6 +12,7 @@ import msgspec
 
 from figfs.figshare import public
 from figfs.figshare.client import Client
+from figfs.figshare.dates import posix_time
 from figfs.figshare.metadata import LARGEST
 from figfs.figshare.public import PublicFile
 from figfs.figshare.records import Article, File
@@ -78,13 +79,14 @@ async def _article(client: Client, name: str) -> Contents:
         if entry is not None:
             kind = Kind.PUBLIC_LINK if file.is_link_only else Kind.PUBLIC_FILE
             entries.append(dataclasses.replace(entry, key=Key(kind, f"{name}/{file.id}")))
-    shown_whole = reference.version is not None and len(answer) <= LARGEST
+    shown_whole = reference.version is not None and len(answer.body) <= LARGEST
     return Contents(
         entries,
         details,
         settled=all(file.is_link_only or is_finished(file) for file in files),
         time=date,
-        answer=answer if shown_whole else b"",
+        answer=answer.body if shown_whole else b"",
+        date=posix_time(answer.headers.get("date")),
     )
 
 

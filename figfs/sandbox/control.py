@@ -42,6 +42,7 @@ _BULK_FIELDS: dict[str, validation.Check] = {
     "files": validation.list_of(validation.number),
     "file_count": validation.number,
     "file_size": validation.number,
+    "published": validation.flag,
 }
 
 

@@ -14,6 +14,7 @@ from figfs.sandbox.blobs import pattern_md5
 from figfs.sandbox.clock import stamp
 from figfs.sandbox.members import ACCOUNT, COLLEAGUE
 from figfs.sandbox.state import Sandbox
+from figfs.sandbox.store import Store
 
 TOKEN = "sandbox-token-0001"  # noqa: S105 - opens nothing but a sandbox on this machine
 
@@ -175,24 +176,7 @@ class _Writer:
         self._store.update("files", file_id, {"draft": 0})
 
     def publish(self, article_id: int, date: str) -> None:
-        old = self._store.row("SELECT * FROM articles WHERE id = ?", article_id)
-        assert old is not None
-        version = old["version"] + 1
-        row = old | {
-            "version": version,
-            "published": old["published"] or date,
-            "modified": date,
-            "doi": f"10.6084/m9.figshare.{article_id}.v{version}",
-        }
-        self._store.update("articles", article_id, row)
-        self._store.run("INSERT INTO versions VALUES (?, ?, ?)", article_id, version, json.dumps(row))
-        self._store.run(
-            "INSERT INTO version_files SELECT article_id, ?, id FROM files WHERE article_id = ? AND draft",
-            version,
-            article_id,
-        )
-        self._store.run("UPDATE files SET public = 1 WHERE article_id = ?", article_id)
-        history.record(self._store, "articles", article_id, "created" if version == 1 else "updated", date)
+        _publish(self._store, article_id, date)
 
     def collection(self, title: str, date: str, article_ids: Sequence[int]) -> None:
         collection_id = self._store.insert(
@@ -214,6 +198,28 @@ class _Writer:
             "INSERT INTO collection_articles (collection_id, article_id) VALUES (?, ?)",
             [(collection_id, article_id) for article_id in article_ids],
         )
+
+
+def _publish(store: Store, article_id: int, date: str) -> None:
+    """As it was at that date."""
+    old = store.row("SELECT * FROM articles WHERE id = ?", article_id)
+    assert old is not None
+    version = old["version"] + 1
+    row = old | {
+        "version": version,
+        "published": old["published"] or date,
+        "modified": date,
+        "doi": f"10.6084/m9.figshare.{article_id}.v{version}",
+    }
+    store.update("articles", article_id, row)
+    store.run("INSERT INTO versions VALUES (?, ?, ?)", article_id, version, json.dumps(row))
+    store.run(
+        "INSERT INTO version_files SELECT article_id, ?, id FROM files WHERE article_id = ? AND draft",
+        version,
+        article_id,
+    )
+    store.run("UPDATE files SET public = 1 WHERE article_id = ?", article_id)
+    history.record(store, "articles", article_id, "created" if version == 1 else "updated", date)
 
 
 def _article_row(title: str, date: str, project_id: int | None, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -264,8 +270,10 @@ async def bulk(
     files: Sequence[int] = (),
     file_count: int = 0,
     file_size: int = 1000,
+    published: bool = False,
 ) -> list[int]:
-    """Make ``count`` drafts and return their ids. Searches find them at once; no limit or quota applies.
+    """Make ``count`` drafts (``published``: public articles) and return their ids. Searches find them at
+    once; no limit or quota applies.
 
     Each has files of the sizes in ``files``, then ``file_count`` of ``file_size`` bytes. ``title`` is
     followed by a number. Created one second apart, from 2020-01-01. Contents are computed when read, differ
@@ -302,6 +310,9 @@ async def bulk(
     with store.transaction():
         store.insert_all("articles", article_rows)
         store.insert_all("files", file_rows)
+        if published:
+            for number in ids:
+                _publish(store, number, dates[number])
         store.run(
             "INSERT INTO articles_index SELECT * FROM articles WHERE id BETWEEN ? AND ?", ids[0], ids[-1]
         )

@@ -170,3 +170,16 @@ async def test_a_restart(tmp_path: Path, forgetful: bool) -> None:
         begin = root.find(f"{RS}md").get("from", "")  # type: ignore[union-attr]
         assert told == ([] if forgetful else SEEDED)
         assert (begin != "2010-01-08T00:00:00Z") is forgetful
+
+
+async def test_public_articles_in_bulk(sandbox: Sandbox, api: httpx.AsyncClient) -> None:
+    """Published when they were made, long ago; known to lists and searches at once."""
+    body = {"count": 3, "files": [10], "published": True}
+    ids = (await api.post("/_sandbox/articles", json=body)).json()["ids"]
+    assert await changes(api) == [
+        (f"/articles/_/{number}", "created", f"2020-01-01T00:00:0{n}Z") for n, number in enumerate(ids)
+    ]
+    details = (await api.get(f"/v2/articles/{ids[2]}")).json()
+    assert (details["version"], details["published_date"]) == (1, "2020-01-01T00:00:02Z")
+    assert len(details["files"]) == 1
+    assert {item["id"] for item in (await api.get("/v2/articles")).json()} == set(ids)
