@@ -37,6 +37,7 @@ from figfs.figshare import (
     projects,
     public,
     records,
+    resourcesync,
     searching,
     stats,
     uploads,
@@ -133,6 +134,10 @@ ASKED: dict[str, Ask] = {
     "public.list_collection_articles": lambda c: public.list_collection_articles(c, 1),
     "public.articles_with_doi": lambda c: public.articles_with_doi(c, "10.5072/x1"),
     "public.collections_with_doi": lambda c: public.collections_with_doi(c, "10.5072/x1"),
+    "resourcesync.find_lists": lambda c: resourcesync.find_lists(c, "https://portal.test"),
+    "resourcesync.read_lists": lambda c: resourcesync.read_lists(
+        c, "https://portal.test", ["https://portal.test/a", "https://portal.test/b"], 0
+    ),
     "searching.own": lambda c: searching.own(c, "x", 20),
     "searching.public": lambda c: searching.public(c, "x", 20),
     "stats.get_totals": lambda c: stats.get_totals(c, "article", 1),
@@ -143,7 +148,7 @@ ASKED: dict[str, Ask] = {
 
 MODULES = [
     accounts, articles, cards, collections, downloads, files, institution, links, metadata, notes, oai, oauth,
-    projects, public, searching, stats, uploads,
+    projects, public, resourcesync, searching, stats, uploads,
 ]  # fmt: skip
 
 
@@ -199,6 +204,12 @@ bodies: st.SearchStrategy[Body] = st.one_of(
             (b"<!--", 30_000),
             (b'{"id": 1, "id": 2, "id": null}', 1), (b'{"id": 1, "title": 1' + b"9" * 5_000 + b"}", 1),
             (b"<html><script>" + EVIL.encode("utf-8", "replace"), 1), (b"\x1b]0;owned\x07", 10),
+            (b"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9' "
+             b"xmlns:rs='http://www.openarchives.org/rs/terms/'><rs:md capability='changelist' from='0'/>"
+             b"<url><loc>https://portal.test/articles/_/1</loc><rs:md datetime='9999'/></url></urlset>", 1),
+            (b"<sitemapindex xmlns='http://www.sitemaps.org/schemas/sitemap/0.9' "
+             b"xmlns:rs='http://www.openarchives.org/rs/terms/'><rs:md capability='description'/>"
+             b"<sitemap><loc>https://portal.test/a</loc></sitemap></sitemapindex>", 1),
             (b'<?xml version="1.0"?><OAI-PMH>\x1b&x;</OAI-PMH>', 1), (b"data", 1), (b"ab", 1),
             (b'"\\ud800"', 1),
             (b"[1,", 1), (b'{"message": "\\u001b]0;x"}', 1),
