@@ -19,6 +19,7 @@ from figfs.content.deletions import Deletions
 from figfs.content.localfiles import LocalFile
 from figfs.content.places import Place
 from figfs.namespace import naming
+from figfs.namespace.attributes import encode_xattrs
 from figfs.namespace.nodes import FileNode, Stored
 from figfs.writing.journal import Journal, State, Upload
 
@@ -57,6 +58,7 @@ class Journaling:
             spool_name=spool_name,
             mode=node.mode,
             mtime_ns=node.mtime_ns,
+            xattrs=encode_xattrs(node.xattrs),
             replaces={stored.file.id: stored.article_id for stored in node.replaces},
         )
         _put(upload, place, node)
@@ -122,6 +124,7 @@ class Journaling:
             spool_name="",
             mode=node.mode,
             mtime_ns=node.mtime_ns,
+            xattrs=encode_xattrs(node.xattrs),
             replaces={old.file.id: old.article_id for old in (*node.replaces, stored)},
             state=State.WAITING,
             due=time.time() + wait,
@@ -143,10 +146,15 @@ class Journaling:
                 self._deletions.forget([stored.file.id])
 
     def attributes_changed(self, file: LocalFile) -> None:
-        """Its mode or times were set while it is owed: it is to have them after a crash, too."""
+        """Its mode, times or extended attributes were set while it is owed: it is to have them after a crash,
+        too.
+        """
         node, upload = file.node, file.upload
-        if upload is not None and (upload.mode, upload.mtime_ns) != (node.mode, node.mtime_ns):
-            upload.mode, upload.mtime_ns = node.mode, node.mtime_ns
+        if upload is None:
+            return
+        now = (node.mode, node.mtime_ns, encode_xattrs(node.xattrs))
+        if (upload.mode, upload.mtime_ns, upload.xattrs) != now:
+            upload.mode, upload.mtime_ns, upload.xattrs = now
             with self.journal.transaction(durable=False):
                 self.journal.update(upload)
 

@@ -29,6 +29,7 @@ from figfs.content.settling import Settler
 from figfs.errors import FigfsError
 from figfs.figshare.records import File
 from figfs.namespace import naming
+from figfs.namespace.attributes import Saved, decode_xattrs
 from figfs.namespace.merging import folder_of
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node, Stored, new_pending_key
 from figfs.namespace.tree import Tree
@@ -168,7 +169,7 @@ class Resumer:
                     log.error("the bytes of %s cannot be read: %s", upload.name, exc)
                     continue  # the upload meets the same, and is parked
             node = self._node_for(upload)
-            node.mode, node.mtime_ns = upload.mode, upload.mtime_ns
+            _give_attributes(node, upload)
             for stored in node.replaces:
                 self._tree.hide(stored.key)
             self._tree.attach(node, container, name)
@@ -188,7 +189,7 @@ class Resumer:
         if node.stored is None:
             record = File(id=upload.file_id, name=upload.name, size=upload.size, computed_md5=upload.md5)
             node.stored = Stored(record, upload.article_id, upload.folder)
-            node.mode, node.mtime_ns = upload.mode, upload.mtime_ns
+            _give_attributes(node, upload)
         self._tree.unhide(key)
         self._tree.attach(node, container, name)
 
@@ -311,7 +312,7 @@ class Resumer:
         if upload.shown_as:
             return
         result = Stored(File(id=upload.file_id, name=upload.name), upload.article_id, upload.folder)
-        self._tree.keep_times(result.key, upload.mode, upload.mtime_ns)
+        self._tree.keep_attributes(result.key, Saved(upload.mode, upload.mtime_ns, xattrs=upload.xattrs))
         if not self._renaming.stored_elsewhere(result) and not self._deletions.is_owed(upload.file_id):
             self._tree.unhide(result.key)
         for article_id in {upload.article_id, upload.source_article}:
@@ -335,6 +336,7 @@ class Resumer:
             spool_name="",
             mode=upload.mode,
             mtime_ns=upload.mtime_ns,
+            xattrs=upload.xattrs,
             replaces={upload.file_id: upload.article_id},
             state=State.WAITING,
             due=time.time() + HOLD_TIME,
@@ -346,6 +348,12 @@ class Resumer:
         self._rows.journal.add(held)
         self._tree.hide(Key(Kind.FILE, upload.file_id))
         self._start(held)
+
+
+def _give_attributes(node: FileNode, upload: Upload) -> None:
+    """What programs had set on the file of ``upload``."""
+    node.mode, node.mtime_ns = upload.mode, upload.mtime_ns
+    node.xattrs = decode_xattrs(upload.xattrs)
 
 
 def _source_of(upload: Upload) -> Stored:

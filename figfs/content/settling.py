@@ -212,7 +212,7 @@ class Settler:
             self.settle_later(file)
 
     def attributes_changed(self, node: FileNode) -> None:
-        """A program has set mode or times of ``node``."""
+        """A program has set mode, times or extended attributes of ``node``."""
         file = self._files.get(node)
         if file is not None:
             self._rows.attributes_changed(file)

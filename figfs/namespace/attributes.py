@@ -29,7 +29,7 @@ class Saved:
     atime_ns: int | None = None
     made: bool = False
     inode: int | None = None  #: the number a node was made with, where it is not the one of its key
-    xattrs: str = ""  #: extended attributes, as ``_encode`` writes them
+    xattrs: str = ""  #: extended attributes, as ``encode_xattrs`` writes them
     covers: Id | None = None  #: of an empty file: the stored one that was emptied
     edited: str = ""  #: of a collection: which publication was changed since
 
@@ -75,7 +75,7 @@ class Attributes:
         if saved is None:
             return
         node.mode, node.mtime_ns, node.atime_ns = saved.mode, saved.mtime_ns, saved.atime_ns
-        node.xattrs = _decode(saved.xattrs)
+        node.xattrs = decode_xattrs(saved.xattrs)
         if isinstance(node, Container):
             node.made, node.edited = saved.made, saved.edited
 
@@ -88,7 +88,7 @@ class Attributes:
             return
         made, edited = (node.made, node.edited) if isinstance(node, Container) else (False, "")
         inode = None if node.inode == inode_of(node.key) else node.inode
-        xattrs = _encode(node.xattrs)
+        xattrs = encode_xattrs(node.xattrs)
         saved = Saved(node.mode, node.mtime_ns, node.atime_ns, made, inode, xattrs, edited=edited)
         self.keep(node.key, saved)
 
@@ -148,13 +148,15 @@ class Attributes:
         ]
 
 
-def _encode(xattrs: Mapping[str, bytes]) -> str:
+def encode_xattrs(xattrs: Mapping[str, bytes]) -> str:
+    """As text, to be kept; "" for none."""
     if not xattrs:
         return ""
     return json.dumps({name: base64.b64encode(value).decode() for name, value in sorted(xattrs.items())})
 
 
-def _decode(text: str) -> dict[str, bytes]:
+def decode_xattrs(text: str) -> dict[str, bytes]:
+    """What ``encode_xattrs`` was given."""
     if not text:
         return {}
     return {name: base64.b64decode(value) for name, value in json.loads(text).items()}

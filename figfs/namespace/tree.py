@@ -235,9 +235,9 @@ class Tree:
         """Whether a listing that began at ``started`` must not show ``key``."""
         return self._hidden.get(key, -math.inf) > started
 
-    def keep_times(self, key: Key, mode: int | None, mtime_ns: int | None) -> None:
-        """Keep mode and time for what was stored without a node."""
-        self.attributes.keep(key, Saved(mode, mtime_ns))
+    def keep_attributes(self, key: Key, saved: Saved) -> None:
+        """Keep what programs had set on what was stored without a node."""
+        self.attributes.keep(key, saved)
 
     def forget_saved(self, key: Key) -> None:
         """Nothing is known under ``key`` any more: what it stood for has another one."""

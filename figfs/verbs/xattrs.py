@@ -112,8 +112,7 @@ class ExtendedAttributes:
         new = {**node.xattrs, name: value}
         if sum(len(key) + len(each) for key, each in new.items()) > LARGEST:
             raise OSError(errno.ENOSPC, f"more than {LARGEST} bytes of extended attributes")
-        node.xattrs = new
-        self._tree.save(node)
+        self._set(node, new)
 
     def remove(self, node: Node, name: str) -> None:
         """``OSError``: EPERM for what is not listed and figfs's own, ENODATA."""
@@ -124,8 +123,13 @@ class ExtendedAttributes:
             return  # rsync -X removes what its source lacks, and would end with 23
         if name not in node.xattrs:
             raise OSError(errno.ENODATA, "no such attribute")
-        node.xattrs = {key: value for key, value in node.xattrs.items() if key != name}
+        self._set(node, {key: value for key, value in node.xattrs.items() if key != name})
+
+    def _set(self, node: Node, xattrs: dict[str, bytes]) -> None:
+        node.xattrs = xattrs
         self._tree.save(node)
+        if isinstance(node, FileNode):
+            self._settler.attributes_changed(node)
 
     def _check_told(self, node: Node, name: str, value: bytes) -> None:
         """``OSError(EPERM)`` unless figfs may have told that value: copies bring it back."""

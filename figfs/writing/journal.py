@@ -23,7 +23,7 @@ from typing import Any
 
 from figfs.figshare.records import Id
 
-SCHEMA_VERSION = 2  #: ``PRAGMA user_version``: the number of the last migration
+SCHEMA_VERSION = 3  #: ``PRAGMA user_version``: the number of the last migration
 
 
 class State(enum.StrEnum):
@@ -72,6 +72,7 @@ class Upload:
     spool_name: str  #: file in the spool directory; "" for a move
     mode: int | None = None
     mtime_ns: int | None = None
+    xattrs: str = ""  #: extended attributes, as text that only who reads them understands
     file_id: Id | None = None  #: what Figshare calls it, once it is announced
     #: Stored file -> its article, deleted once this one is verified.
     replaces: dict[Id, Id] = dataclasses.field(default_factory=dict)
@@ -295,6 +296,7 @@ def _migrate(database: sqlite3.Connection, version: int) -> None:
         )
     if version < 2:
         _to_version_2(database)
+    # Since version 3 a row has extended attributes; an older row has none.
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -217,6 +217,54 @@ def test_killed_at(crashing: CrashingMount, article: Article, case: str, where: 
     wait_until(lambda: not crashing.owed(), what=str(crashing.owed()))
 
 
+def test_attributes_that_were_set_before_the_upload(make_mount: Callable[..., Mount]) -> None:
+    """README: mode, time and extended attributes outlive a crash, set before the close or after it, on a new
+    file, an overwritten and a moved one; also when Figshare has the file before anybody has looked.
+    """
+    mount = make_mount("--close-timeout", "0", "--grace", "0.3")
+    mount.claim("earlier mount", "again in", "503")
+    article = mount.articles / "Data set"
+    article.mkdir()
+    for name in ("over", "moves"):
+        (article / name).write_bytes(OLD)
+    title = "Data set"
+    wait_until(
+        lambda: mount.sandbox.remote_files(title) == stored({"over": OLD, "moves": OLD}), what="stored"
+    )
+    mount.sandbox.set_faults([{"role": "upload", "method": "PUT", "action": "status", "status": 503}])
+    with (article / "new").open("wb") as file:
+        file.write(NEW)
+        os.setxattr(file.fileno(), "user.when", b"before the close")
+        os.setxattr(file.fileno(), "user.gone", b"x")
+    (article / "over").write_bytes(NEW)
+    (article / "moves").rename(article / "moved")
+    os.removexattr(article / "new", "user.gone")
+    for name in ("new", "over", "moved"):
+        os.setxattr(article / name, "user.note", name.encode())
+        os.utime(article / name, (1e9, 1e9))
+        (article / name).chmod(0o600)
+
+    def check_attributes() -> None:
+        for name in ("new", "over", "moved"):
+            assert os.getxattr(article / name, "user.note") == name.encode()
+            found = (article / name).stat()
+            assert (found.st_mtime, found.st_mode & 0o777) == (1e9, 0o600)
+        assert os.getxattr(article / "new", "user.when") == b"before the close"
+        assert "user.gone" not in os.listxattr(article / "new")
+
+    mount.kill()
+    mount.start()
+    check_attributes()
+    mount.kill()
+    mount.sandbox.set_faults([])
+    mount.start()  # nobody looks into it
+    expected = stored({"new": NEW, "over": NEW, "moved": OLD})
+    wait_until(lambda: mount.sandbox.remote_files(title) == expected, what="uploaded")
+    check_attributes()
+    mount.remount()
+    check_attributes()
+
+
 @pytest.mark.parametrize("case", ["new", "overwrite", "edit", "move"])
 def test_killed_in_the_middle_of_a_part(crashing: CrashingMount, article: Article, case: str) -> None:
     """Two parts are there, two are on the way: only those are sent by the next mount."""
