@@ -25,7 +25,7 @@ import trio
 from figfs.assembly import Parts
 from figfs.control.commands import Commands
 from figfs.control.inside import Inner
-from figfs.control.offline import LISTINGS, Presence
+from figfs.control.offline import LISTINGS, Presence, watch_account
 from figfs.control.server import Control
 from figfs.errors import AWAY, REFUSALS, BadAnswer, ConfigurationError, FigfsError, RemoteError, TooSlow
 from figfs.figshare.accounts import get_account
@@ -221,6 +221,16 @@ class Colleagues:
                 assert known.control is not None
                 for service in (known.control.run, *parts.services):
                     services.start_soon(self._service, service)
+                if presence.away:  # else quota and use are asked for when they matter
+                    watch = functools.partial(
+                        watch_account,
+                        functools.partial(get_account, client.background()),
+                        account=account,
+                        presence=presence,
+                        store=listings,
+                        heard=parts.filesystem.set_account,
+                    )
+                    services.start_soon(self._service, watch)
                 known.parts = parts
                 known.ready.set()
                 await known.leave.wait()

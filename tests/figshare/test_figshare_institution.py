@@ -170,3 +170,41 @@ async def test_never_a_part_of_what_is_published(dates: list[Any], connect: Any)
         with pytest.raises(BadAnswer, match="does not list more than"):
             await institution.list_public_articles(client)
     assert len(server.requests) <= 4
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_all_accounts_past_the_last_page(descending: bool, connect: Any) -> None:
+    """Where pages end, ranges of ids go on, in whichever order the server lists them (quirks L7)."""
+    everybody = [{"id": number} for number in range(1, 2501)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        query = request.url.params
+        low, high = int(query.get("id_gte", 0)), int(query.get("id_lte", 10**9))
+        start = (int(query["page"]) - 1) * int(query["page_size"])
+        if start >= 1000:
+            return httpx.Response(422, json={"message": "Max page reached"})
+        found = [account for account in everybody if low <= account["id"] <= high]
+        found.sort(key=lambda account: account["id"], reverse=descending)
+        return httpx.Response(200, json=found[start : start + int(query["page_size"])])
+
+    async with connect(answer) as (client, server):
+        found = await institution.list_accounts(client)
+    assert sorted(account.id for account in found) == [*range(1, 2501)]  # type: ignore[type-var]
+    assert (
+        len(server.requests) == 6
+    )  # two pages and a refusal; a page and a refusal; the short rest, asked on
+
+
+@pytest.mark.parametrize("ids", [[*range(2, 1001), 1], [*range(1, 1001)]])
+async def test_accounts_that_cannot_all_be_listed(ids: list[int], connect: Any) -> None:
+    """In no order, or by a server that ignores ranges: an error, never a part of them."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.params["page"] != "1":
+            return httpx.Response(422)
+        return httpx.Response(200, json=[{"id": number} for number in ids])
+
+    async with connect(answer) as (client, server):
+        with pytest.raises(BadAnswer, match="does not list more than 1000"):
+            await institution.list_accounts(client)
+    assert len(server.requests) <= 4
