@@ -44,6 +44,10 @@ EXPECTED = frozenset(
     }
 )
 
+#: Handlers whose first argument is an open file, and those whose second is a name in a directory.
+OF_HANDLES = frozenset({"read", "write", "flush", "fsync", "release"})
+OF_NAMES = frozenset({"lookup", "create", "mkdir", "rmdir", "unlink", "rename", "symlink", "mknod"})
+
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 
@@ -53,7 +57,6 @@ def handler(method: Handler) -> Handler:
 
     @functools.wraps(method)
     async def wrapper(self: Operations, *args: Any) -> Any:
-        subject = args[0] if args else ""
         try:
             with trio.fail_after(self.deadline(operation)):
                 return await method(self, *args)
@@ -61,22 +64,23 @@ def handler(method: Handler) -> Handler:
             raise
         except trio.TooSlowError:
             log.warning(
-                "%s of inode %s: no answer within %.0f s", operation, subject, self.deadline(operation)
-            )
+                "%s of inode %s: no answer within %.0f s",
+                operation, self.subject(operation, args), self.deadline(operation),
+            )  # fmt: skip
             number = errno.ETIMEDOUT
         except OSError as exc:
             number = exc.errno or errno.EIO
             log.log(
                 logging.DEBUG if number in EXPECTED else logging.INFO,
-                "%s of inode %s: %s", operation, subject, describe(exc),
+                "%s of inode %s: %s", operation, self.subject(operation, args), describe(exc),
             )  # fmt: skip
         except FigfsError as exc:
             number = exc.errno
             # A token that is refused is told once, by who has it (``renewing.py``).
             level = logging.DEBUG if isinstance(exc, Unauthorized) else logging.WARNING
-            log.log(level, "%s of inode %s: %s", operation, subject, describe(exc))
+            log.log(level, "%s of inode %s: %s", operation, self.subject(operation, args), describe(exc))
         except Exception:
-            log.exception("%s of inode %s: a bug in figfs", operation, subject)
+            log.exception("%s of inode %s: a bug in figfs", operation, self.subject(operation, args))
             number = errno.EIO
         if operation in ("flush", "fsync", "create") and number in (errno.EINTR, errno.ENOSYS):
             number = (
@@ -124,6 +128,21 @@ class Operations(pyfuse3.Operations):
         """Seconds that a handler has; an op_timeout of 0 means no deadline."""
         seconds = self._flush_timeout if operation == "flush" else self._op_timeout
         return seconds if self._op_timeout > 0 else math.inf
+
+    def subject(self, operation: str, arguments: Sequence[Any]) -> str:
+        """What a request was about, for a person who reads the log: the inode number, and the path if it is
+        known.
+        """
+        first: Any = arguments[0] if arguments else ""
+        with contextlib.suppress(Exception):  # whatever is wrong with it is told by the log line itself
+            if operation in OF_HANDLES:
+                fs, number = self._router.handle(first)
+                first = fs.inode_of(number)
+            path = self._router.of(first).node(first).path()
+            if operation in OF_NAMES:
+                path = f"{path.rstrip('/')}/{os.fsdecode(arguments[1])}"
+            return f"{first} ({path})"
+        return str(first)
 
     # -- attributes ------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def info_command(*, path: str, in_json: bool, state_dir: str | None, config: str
 def _draw(card: dict[str, Any]) -> None:
     lines = [*_lines(card)]
     width = max(len(what) for what, _ in lines)
-    print(visible(str(card["title"] or "(no title)"), LONGEST))
+    print(visible(str(card.get("name") or card["title"] or "(no title)"), LONGEST))
     for what, text in lines:
         print(f"  {what:{width}}  {visible(text, LONGEST)}")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from figfs.figshare.cards import Card
 from figfs.figshare.records import Article, File, Id
+from figfs.namespace import naming
 from figfs.terminal import amount, count
 
 NAMED = 5  #: names in one line; the others are counted
@@ -110,7 +111,7 @@ def of_project(
     ``articles``: each with its path in the mount. ``edited``: those that were changed since their last
     version, as far as that is known.
     """
-    points = [_required("title", card.title if len(card.title.strip()) >= SHORTEST_TITLE else "")]
+    points = [_title(card)]
     description = _plain(card.description)  # not required, for all that is described
     points.append(Point(Verdict.OK if description else Verdict.NOTE, "description", description or "none"))
     points += _role(card)
@@ -156,12 +157,18 @@ def changes_of_collection(card: Card, articles: Iterable[Article], published: Pu
 
 def _metadata(card: Card) -> list[Point]:
     return [
-        _required("title", card.title if len(card.title.strip()) >= SHORTEST_TITLE else ""),
+        _title(card),
         _required("description", _plain(card.description)),
         _required("keywords", ", ".join(card.all_keywords)),
         _required("categories", ", ".join(card.categories)),
         _required("authors", ", ".join(card.authors)),
     ]
+
+
+def _title(card: Card) -> Point:
+    """As a person reads it."""
+    title = " ".join(naming.plain_text(card.title).split())
+    return _required("title", title if len(title) >= SHORTEST_TITLE else "")
 
 
 def _required(what: str, value: str) -> Point:

@@ -20,7 +20,7 @@ from figfs.figshare import cards
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
 from figfs.figshare.records import ArticleDetails
-from figfs.namespace import standing
+from figfs.namespace import naming, standing
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
@@ -214,7 +214,7 @@ class ItemCommands:
             found["status"] = "on this machine, not on Figshare yet"
         whole = of_item(item, card)
         return found | {
-            "article": whole["title"],
+            "article": whole["name"],
             "article_id": whole["id"],
             "doi": whole["doi"],
             "license": whole["license"],
@@ -280,7 +280,7 @@ def _told(node: Container, found: CheckList) -> dict[str, Any]:
         "kind": OWN[node.kind],
         "id": node.key.id,
         "path": node.path().lstrip("/"),
-        "title": found.card.title,
+        "title": naming.plain_text(found.card.title),
         "status": status_of(OWN[node.kind], found.card, edited=_is_edited(node)),
         "points": [[str(point.verdict), point.what, point.text] for point in found.points],
         "may_be_published": found.may_be_published,
@@ -298,6 +298,7 @@ def of_item(item: Container, card: Card) -> dict[str, Any]:
         "kind": kind,
         "id": card.id,
         "title": card.title,
+        "name": naming.plain_text(card.title),
         "doi": card.doi or None,
         "status": status_of(kind, card, edited=own and _is_edited(item)),
         "version": card.version or None,

@@ -143,10 +143,12 @@ class Containers:
 
     @staticmethod
     def _title(name: str) -> str:
-        title = naming.title_from_name(name)
-        if len(title) < SHORTEST_TITLE:
-            raise Invalid(f"Figshare takes no title of fewer than {SHORTEST_TITLE} characters: {title!r}")
-        return title
+        """``Invalid`` for one that is too short as a person sees it: white space at its ends is none of it,
+        though it is sent, as entities.
+        """
+        if len(name.strip()) < SHORTEST_TITLE:
+            raise Invalid(f"Figshare takes no title of fewer than {SHORTEST_TITLE} characters: {name!r}")
+        return naming.title_from_name(name)
 
     async def remove(self, node: Container) -> None:
         """Remove an empty folder, a draft article, an empty project or collection; ``OSError(ENOTEMPTY)``
