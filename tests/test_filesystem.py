@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 from inprocess import A, World, errno_of, figshare, open_article, open_world, restart
+from test_linking import FILE
 from trio.testing import MockClock
 
 from figfs.figshare import articles
 from figfs.filesystem import Change
 from figfs.namespace.nodes import Container, FileNode
 
-FILE = r"/articles/\d+/files/\d+$"
+FILES = r"/articles/\d+/files/\d+$"
 OLD, NEW = b"old content", b"new content" * 300
 
 
@@ -73,6 +76,78 @@ async def test_rmdir_sees_what_came_from_elsewhere(tmp_path: Path, clock: MockCl
         with errno_of(errno.ENOTEMPTY):
             await w.rmdir(A)
         assert w.remote(article) == {"f": "available"}
+
+
+@pytest.mark.parametrize(
+    ("unshown", "kept"),
+    [
+        ({"status": "ic_checking"}, True),
+        ({"status": "moving_to_final"}, True),
+        ({"link": "s3://bucket/key", "size": 0}, True),
+        ({"status": "created"}, False),
+        ({"status": "aborted"}, False),
+    ],
+)
+async def test_rmdir_and_what_is_not_shown(
+    tmp_path: Path, clock: MockClock, unshown: dict[str, object], kept: bool
+) -> None:
+    """A file that somebody has completed, a link that leads nowhere here: the article is not empty. What was
+    only announced is nobody's file.
+    """
+    async with open_article(tmp_path) as (w, article):
+        w.sandbox.store.insert("files", FILE | {"article_id": article, "computed_md5": ""} | unshown)
+        assert await w.refreshed(A) == []
+        if kept:
+            with errno_of(errno.ENOTEMPTY):
+                await w.rmdir(A)
+        else:
+            await w.rmdir(A)
+        assert await w.refreshed("articles") == (["data set"] if kept else [])
+        assert len(w.rows(article)) == kept
+
+
+async def test_rmdir_and_a_file_without_an_id(tmp_path: Path, clock: MockClock) -> None:
+    """What cannot even be named is there all the same."""
+    async with open_article(tmp_path) as (w, article):
+        for name in ("a", "b"):
+            w.sandbox.store.insert("files", FILE | {"article_id": article, "name": name})
+        number = str(w.rows(article)[1]["id"]).encode()
+        passed_on = w.wire.handle_async_request
+
+        async def without_id(request: httpx.Request) -> httpx.Response:
+            response = await passed_on(request)
+            if request.method != "GET":
+                return response
+            body = await response.aread()
+            return httpx.Response(
+                response.status_code, content=re.sub(b'"id": ?' + number, b'"id":null', body)
+            )
+
+        w.wire.handle_async_request = without_id  # type: ignore[method-assign]
+        assert await w.refreshed(A) == ["a"]
+        await w.unlink(f"{A}/a")
+        with errno_of(errno.ENOTEMPTY):
+            await w.rmdir(A)
+        assert len(w.rows(article)) == 2
+
+
+async def test_rmdir_within_the_grace(tmp_path: Path, clock: MockClock) -> None:
+    """``rm -r``: what was unlinked just now is nobody's any more, whether Figshare has all of it or not."""
+    async with open_article(tmp_path, close_timeout=0.0) as (w, article):
+        w.sandbox.settings.change({"assembly_delay": 90.0})
+        w.sandbox.store.insert("files", FILE | {"article_id": article, "name": "old"})
+        await w.refreshed(A)
+        gate = w.wire.hold("DELETE", FILES)
+        await w.save(f"{A}/f", NEW)
+        while w.remote(article).get("f") != "ic_checking":  # noqa: ASYNC110 (nobody tells)
+            await trio.sleep(1)
+        for name in ("f", "old"):
+            await w.unlink(f"{A}/{name}")
+        await gate.reached.wait()
+        await w.rmdir(A)
+        gate.open()
+        await w.settled()
+        assert await w.refreshed("articles") == []
 
 
 async def test_rmdir_needs_figshares_word(tmp_path: Path, clock: MockClock) -> None:

@@ -195,12 +195,6 @@ async def test_what_cannot_be_a_doi_costs_no_request(w: World, doi: str) -> None
 # ---- reading ------------------------------------------------------------
 
 
-async def test_a_file_by_its_id(w: World) -> None:
-    node = await w.file(f"public/articles/{FROGS}/README.txt")
-    assert node.stored is not None
-    assert await w.node(f"public/articles/{FROGS}/{node.stored.file.id}") is node
-
-
 async def test_the_same_bytes_are_fetched_once(w: World) -> None:
     """The own article, its versions and public/ share the cache, by MD5."""
     await w.read("articles/Frog calls of the Atlantic forest/annotations.csv")

@@ -19,6 +19,7 @@ from figfs.content.journaling import Journaling
 from figfs.content.localfiles import LocalFile
 from figfs.content.places import Place
 from figfs.content.settling import Settler
+from figfs.figshare.records import Id
 from figfs.namespace import naming
 from figfs.namespace.nodes import (
     Container,
@@ -184,6 +185,14 @@ class Renaming:
                 and row.state is not State.PARKED
             ):
                 raise OSError(EBUSY, f"{row.name} still has its content in {article.path()}")
+
+    def is_leaving(self, file_id: Id) -> bool:
+        """Whether that file of Figshare's is deleted, or its upload taken back, from here: its name is
+        gone.
+        """
+        return self._deletions.is_owed(file_id) or any(
+            row.file_id == file_id for row in self._rows.journal.uploads()
+        )
 
     @staticmethod
     def _depends_on(file: LocalFile, article: Container) -> bool:

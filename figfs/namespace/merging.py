@@ -34,6 +34,7 @@ def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> 
         lister.record = contents.details
     elif contents.record is not None:
         lister.record = contents.record
+    lister.unshown = contents.unshown
     if contents.time:
         lister.remote_time_ns = int(contents.time * 1_000_000_000)
     entries = [entry for entry in contents.entries if not tree.is_hidden(entry.key, started)]

@@ -175,6 +175,7 @@ class Container(Node):
 
     __slots__ = (
         "__weakref__", "account", "children", "edited", "local", "made", "record", "status", "unlisted",
+        "unshown",
     )  # fmt: skip
 
     file_type = stat.S_IFDIR
@@ -185,6 +186,7 @@ class Container(Node):
         #: Found by name, never listed: ``.figshare``, public items. Nobody who walks the tree meets them.
         self.unlisted: dict[str, Node] = {}
         self.record: Article | ArticleDetails | Project | Collection | None = None
+        self.unshown: tuple[File, ...] = ()  #: of an article, beside its children (``sources.Contents``)
         self.account: Account | None = None  #: of the directory that stands for it
         self.status = ListingStatus()
         self.made = False  #: a folder made here: it stays though no file of Figshare's is in it

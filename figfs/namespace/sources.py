@@ -42,7 +42,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
-    """A listing: the entries, for an article also its details. ``settled``: no upload in it is unfinished."""
+    """A listing: the entries, for an article also its details. ``settled``: no upload in it is unfinished.
+
+    ``unshown``: what Figshare has in the article beside the entries, that could be lost with it.
+    """
 
     entries: list[Entry]
     details: ArticleDetails | None = None
@@ -51,6 +54,7 @@ class Contents:
     time: float = 0.0  #: POSIX seconds, of the container itself where nothing above it tells
     answer: bytes = b""  #: of a version: all that Figshare says of it, as it said it
     date: float | None = None  #: of a public article: what Figshare's clock was when it was asked for
+    unshown: tuple[File, ...] = ()
 
 
 def time_of(*dates: float | None) -> float:
@@ -160,12 +164,18 @@ async def article_files(client: Client, article: Container) -> Contents:
                 raise
             listed = await projects.list_files(client, project.key.id, article_id)
     date = time_of(details.modified_date, details.published_date, details.created_date)
-    entries = [
-        entry
-        for file in listed
-        if (entry := file_entry(file, details.folder_structure.get(str(file.id), ""), date)) is not None
-    ]
-    return Contents(entries, details, settled=all(file.is_link_only or is_finished(file) for file in listed))
+    entries: list[Entry] = []
+    unshown: list[File] = []
+    for file in listed:
+        entry = file_entry(file, details.folder_structure.get(str(file.id), ""), date)
+        if entry is not None:
+            entries.append(entry)
+        elif not is_announced_only(file):
+            unshown.append(file)
+    if details.files_sent is not None and details.files_sent > len(details.files):
+        unshown.append(File(id="?", name="a file without an id"))
+    settled = all(file.is_link_only or is_finished(file) for file in listed)
+    return Contents(entries, details, settled, unshown=tuple(unshown))
 
 
 def file_entry(file: File, folder_path: str, time: float) -> Entry | None:
@@ -185,8 +195,15 @@ def file_entry(file: File, folder_path: str, time: float) -> Entry | None:
 
 def is_finished(file: File) -> bool:
     """Whether Figshare holds all of the file (quirks U11); a server that gives no status is believed."""
-    if file.status in UNFINISHED:
+    if file.status in UNFINISHED or is_announced_only(file):
         return False
-    if not file.status and file.upload_url and not file.computed_md5:
-        return False  # announced only: the URL is "" once it is completed (quirks U13)
     return file.status != "moving_to_final" or bool(file.computed_md5)
+
+
+def is_announced_only(file: File) -> bool:
+    """Whether Figshare holds nothing that anybody has completed."""
+    if file.is_link_only:
+        return False
+    if file.status:
+        return file.status in ("created", "aborted")
+    return bool(file.upload_url) and not file.computed_md5  # the URL is "" once it is completed (quirks U13)

@@ -28,6 +28,7 @@ from figfs.writing import tempnames
 log = logging.getLogger(__name__)
 
 SHORTEST_TITLE = 3  #: characters (quirks P9)
+MOST_NAMED = 5  #: files, in one line of the log
 
 
 class Containers:
@@ -161,6 +162,7 @@ class Containers:
             await self._listings.ensure_listed(node, must_succeed=True)
         if node.children:
             raise OSError(errno.ENOTEMPTY, "not empty")
+        self._check_unshown(node)
         container = node.parent
         match node.kind:
             case Kind.FOLDER:
@@ -177,6 +179,16 @@ class Containers:
                 await collections.delete(self._client, node.key.id)
         self._tree.gone(node.key)
         self._tree.detach(node)
+
+    def _check_unshown(self, article: Container) -> None:
+        """What Figshare has and no listing shows must not be deleted with ``article``."""
+        left = [file for file in article.unshown if not self._renaming.is_leaving(file.id)]
+        if left:
+            what = ", ".join(f"{file.name!r} ({file.status})" for file in left[:MOST_NAMED])
+            log.warning(
+                "%s is not empty: Figshare has files in it that are not shown: %s", article.path(), what
+            )
+            raise OSError(errno.ENOTEMPTY, f"not empty: {what}")
 
     async def _delete_article(self, node: Container) -> None:
         project = node.parent

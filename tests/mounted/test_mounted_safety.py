@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from processes import Article, MakeMount, Mount, names, new_article, run, title_of
+from processes import Article, MakeMount, Mount, names, new_article, run, title_of, wait_until
 
 
 @pytest.fixture
@@ -31,3 +31,17 @@ def test_a_file_called_like_an_id(article: Article, tmp_path: Path) -> None:
     run("mv", "-f", article / "tmp", article / number)
     assert names(article.path) == {"data.csv", number}
     article.will_hold({"data.csv": b"the only copy", number: b"a third file"})
+
+
+def test_rm_of_an_article_that_somebody_fills(article: Article, make_mount: MakeMount) -> None:
+    """A file that another machine has closed, and that Figshare is still putting together, is not shown:
+    ``rm -r`` does not delete it with its article.
+    """
+    article.sandbox.change_settings(assembly_delay=2.0)
+    elsewhere = make_mount("--close-timeout", "0", sandbox=article.sandbox)
+    (elsewhere.articles / article.title / "f").write_bytes(b"the only copy")
+    wait_until(lambda: [status for *_, status in article.remote()] == ["ic_checking"])
+    assert names(article.path) == set()
+    article.mount.claim("Figshare has files in it that are not shown: 'f' .ic_checking.")
+    assert "not empty" in run("rm", "-r", article.path, code=1).stderr
+    article.will_hold({"f": b"the only copy"})
