@@ -17,6 +17,7 @@ import click
 import platformdirs
 
 from figfs.commandline import logs, options
+from figfs.commandline.statuscli import find, state_options
 from figfs.errors import ConfigurationError
 from figfs.terminal import amount, as_json, count
 
@@ -195,7 +196,8 @@ def warm_command(*, paths: tuple[str, ...]) -> int:
 @click.command("pin", short_help="Keep files on disk for good.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("--no-fetch", is_flag=True, help="Do not read them now; what is read later stays.")
-def pin_command(*, paths: tuple[str, ...], no_fetch: bool) -> int:
+@state_options
+def pin_command(*, paths: tuple[str, ...], no_fetch: bool, state_dir: str | None, config: str | None) -> int:
     """Read every file that is, or is below, PATH on a mount, and keep it in the cache until it is unpinned.
 
     The content is pinned that the file has now: pin it again when it has changed. What is pinned counts
@@ -204,7 +206,7 @@ def pin_command(*, paths: tuple[str, ...], no_fetch: bool) -> int:
     from figfs.commandline import pinning
 
     with _failures() as (failed, console):
-        files = pinning.pin(paths, failed)
+        files = pinning.pin(paths, failed, lambda path: find(path, state_dir, config))
         print(f"{count(len(files), 'file')} pinned, {amount(sum(file.size for file in files))}")
         if files and not no_fetch:
             _read_through(files, failed, console)
@@ -213,7 +215,8 @@ def pin_command(*, paths: tuple[str, ...], no_fetch: bool) -> int:
 
 @click.command("unpin", short_help="Let pinned files be evicted again.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-def unpin_command(*, paths: tuple[str, ...]) -> int:
+@state_options
+def unpin_command(*, paths: tuple[str, ...], state_dir: str | None, config: str | None) -> int:
     """Take away the pin of every file that is, or is below, PATH on a mount. It stays until room is needed.
 
     A pin of what is not on the mount any more goes with 'figfs cache prune --all'.
@@ -221,7 +224,8 @@ def unpin_command(*, paths: tuple[str, ...]) -> int:
     from figfs.commandline import pinning
 
     with _failures() as (failed, _):
-        print(f"{count(len(pinning.unpin(paths, failed)), 'file')} unpinned")
+        files = pinning.unpin(paths, failed, lambda path: find(path, state_dir, config))
+        print(f"{count(len(files), 'file')} unpinned")
         return 1 if failed.count else 0
 
 

@@ -128,7 +128,7 @@ def find(path: str | None, state_dir: Path | None) -> Found:
         within = [found for found in known if _inside(name, found.mountpoint) is not None]
         # Living ones first; of one mount point inside another the inner one.
         within.sort(key=lambda found: (found.socket is not None, len(found.mountpoint)), reverse=True)
-        mounted = _mountpoint_of(name)
+        mounted = mountpoint_of(name)
         if within and (mounted is None or within[0].mountpoint == mounted):
             return _into_account(within[0], name)
         if mounted is not None:
@@ -221,7 +221,7 @@ def _greet(path: Path) -> Found | None:
         return None
 
 
-def _mountpoint_of(name: str) -> str | None:
+def mountpoint_of(name: str) -> str | None:
     """The mount point of the figfs mount that ``name`` is in, by the mount table."""
     within = [(place, kind) for place, kind in mounts() if _inside(name, place) is not None]
     place, kind = max(within, key=lambda found: len(found[0]), default=("", ""))

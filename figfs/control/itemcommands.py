@@ -14,7 +14,7 @@ import trio
 from figfs.content.storedfiles import StoredFiles
 from figfs.control.ledger import Ledger
 from figfs.control.publishing import CheckList, Publishing
-from figfs.control.server import Answer, Request, Send
+from figfs.control.server import Answer, Request, Send, describe
 from figfs.errors import FigfsError, UnknownOutcome
 from figfs.figshare import cards
 from figfs.figshare.cards import Card
@@ -72,6 +72,7 @@ class ItemCommands:
             "publish": self._publish,
             "reserve-doi": self._reserve_doi,
             "refresh": self._refresh,
+            "content": self._content,
         }
 
     # -- which ------------------------------------------------------------
@@ -220,6 +221,22 @@ class ItemCommands:
             "license": whole["license"],
             "page": whole["page"],
         }
+
+    async def _content(self, request: Request, send: Send) -> None:
+        """Which cache the mount has, then for each of ``paths`` the key of its content, or the ``reason`` why
+        there is none: what extended attributes tell, where a mount has them.
+        """
+        store = self._stored_files.cache.store
+        await send({"cache": str(store.directory) if store is not None else None})
+        for path in request.get("paths") or []:
+            try:
+                node = await self.find(str(path))
+            except (FigfsError, OSError) as exc:
+                await send({"reason": describe(exc)})
+            else:
+                stored = node.stored if isinstance(node, FileNode) and node.local_size is None else None
+                key = self._stored_files.source(stored.file).key if stored is not None else None
+                await send({"key": key})
 
     # -- refresh ------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import Article, MakeMount, errno_of, new_article, run, title_of
+from processes import FIGFS, Article, MakeMount, errno_of, new_article, run, title_of
 
 DATA = b"n,value\n1,2\n" * 100
 FILES = {"a.csv": DATA, "folder/b.csv": DATA * 2}
@@ -92,3 +92,36 @@ def test_noxattr(make_mount: MakeMount, request: pytest.FixtureRequest) -> None:
     assert errno_of(lambda: os.setxattr(article.path, "user.x", b"y")) == errno.EOPNOTSUPP
     article.put({"f": DATA})
     article.shows({"f": DATA})
+
+
+def test_pins_of_a_mount_without_extended_attributes(
+    make_mount: MakeMount, request: pytest.FixtureRequest
+) -> None:
+    """README: the mount itself is asked; what Figshare does not have yet is told."""
+    mount = make_mount("-o", "noxattr", "--close-timeout", "0")
+    article = new_article(mount, title_of(request))
+    (article.path / "folder").mkdir()
+    for name in ("f", "folder/g"):
+        (article / name).write_bytes(DATA)
+    article.will_hold({"f": DATA, "folder/g": DATA})
+    wait = [*FIGFS, "wait", "--state-dir", mount.state, mount.path]
+    run(*wait, env=mount.environment())
+    mount.sandbox.set_faults([{"role": "upload", "method": "PUT", "action": "status", "status": 503}])
+    mount.claim("again in", "503")
+    (article / "pending").write_bytes(DATA)
+
+    def pins(word: str, *more: str, code: int = 0) -> str:
+        where = ("--state-dir", str(mount.state))
+        done = run(*FIGFS, word, *where, *more, article.path, env=mount.environment(), code=code)
+        return done.stdout + done.stderr
+
+    told = pins("pin", "--no-fetch", code=1)
+    assert "2 files pinned" in told
+    assert f"{article.path}/pending: Figshare does not have it yet" in told
+    assert len(list((mount.base / "cache" / "pins").iterdir())) == 1  # one content
+    assert "2 files unpinned" in pins("unpin", code=1)
+    assert not list((mount.base / "cache" / "pins").iterdir())
+    told = run(*FIGFS, "pin", article.path, env=mount.environment(), code=1).stderr
+    assert "does not tell its state directory: name it with --state-dir" in told
+    mount.sandbox.set_faults([])
+    run(*wait, env=mount.environment())
