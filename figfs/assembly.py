@@ -22,6 +22,7 @@ from figfs.content.renaming import Renaming
 from figfs.content.resuming import Resumer
 from figfs.content.settling import Settler
 from figfs.content.storedfiles import StoredFiles
+from figfs.control.holding import Holding
 from figfs.control.itemcommands import ItemCommands
 from figfs.control.ledger import Ledger, Rows
 from figfs.control.parking import Parking
@@ -129,7 +130,8 @@ def assemble(
     limit = account.maximum_file_size if account is not None else None
     own = account is not None
     tree = Tree(attributes=attributes, now_ns=now_ns, own=own, numbering=numbering, inside=inside)
-    keeping = None
+    holding, keeping = Holding(), None
+    client.watch_changes(holding.changing)  # the first: who waits there is not under way yet
     writers = () if listing_store is None else (listing_store.run,)
     if listing_store is not None:
         keeping = Keeping(store=listing_store, tree=tree, now=lambda: now_ns() / 1e9)
@@ -322,6 +324,7 @@ def assemble(
         ledger=ledger,
         settler=settler,
         stored_files=stored_files,
+        holding=holding,
     )
     items = ItemCommands(
         client=client,

@@ -189,6 +189,150 @@ async def test_one_publication_at_a_time(tmp_path: Path, autojump_clock: MockClo
         assert publications(world) == 1
 
 
+@pytest.mark.parametrize("held", ["files$", "publish$"])
+async def test_nothing_comes_in_between(tmp_path: Path, autojump_clock: MockClock, held: str) -> None:
+    """A file that is saved, one that is removed and a title that is changed during the second look, or before
+    the answer: they wait, and are not in what is published. Other articles do not wait.
+    """
+    async with open_article(tmp_path, grace=0.0) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        await world.save(f"{A}/b.csv", b"two")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        method = "GET" if held == "files$" else "POST"
+        gate = world.wire.hold(method, rf"/account/articles/{number}/{held}")
+        failed: list[OSError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def publish() -> None:
+                try:
+                    await ask(world, "publish", path=A, stamp=stamp)
+                except OSError as exc:
+                    failed.append(exc)
+
+            nursery.start_soon(publish)
+            await gate.reached.wait()
+            world.wire.asked.clear()
+            nursery.start_soon(world.save, f"{A}/never-shown.csv", b"rows")
+            await world.unlink(f"{A}/b.csv")
+            nursery.start_soon(world.rename, A, "articles/another title")
+            await world.mkdir("articles/other")
+            await world.save("articles/other/c.csv", b"three")
+            await trio.sleep(3.0)  # of the fast clock
+            assert [
+                line for line in world.wire.asked if not line.startswith("GET") and str(number) in line
+            ] == []
+            gate.open()
+        await world.settled()
+        row = world.sandbox.store.row("SELECT title FROM articles WHERE id = ?", number)
+        assert row is not None
+        assert row["title"] == "another title"
+        public = [file["name"] for file in world.sandbox.store.rows(
+            "SELECT name FROM files WHERE article_id = ? AND public ORDER BY name", number)]  # fmt: skip
+        if held == "files$":  # they were owed when the list was made
+            assert [exc.errno for exc in failed] == [EINVAL]
+            assert public == []
+        else:
+            assert failed == []
+            assert public == ["a.csv", "b.csv"]
+        assert sorted(world.remote(number)) == ["a.csv", "never-shown.csv"]
+
+
+async def test_what_is_under_way_comes_first(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The second look waits for a change that was sent before it, and sees what that has made."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        gate = world.wire.hold("POST", r"/files/\d+$")  # the completion of an upload
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.save, f"{A}/b.csv", b"two")
+            await gate.reached.wait()
+            world.wire.asked.clear()
+            nursery.start_soon(_refused, world, stamp, "has changed|cannot be published")
+            await trio.sleep(3.0)  # of the fast clock
+            assert world.wire.asked == []
+            gate.open()
+        gate = world.wire.hold("POST", r"/files/\d+$")  # for ever
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.save, f"{A}/c.csv", b"three")
+            await gate.reached.wait()
+            await _refused(world, stamp, "is being changed")
+            nursery.cancel_scope.cancel()
+        assert publications(world) == 0
+
+
+async def _refused(world: World, stamp: str, why: str) -> None:
+    with pytest.raises(OSError, match=why):
+        await ask(world, "publish", path=A, stamp=stamp)
+
+
+async def test_the_hold_ends(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Whatever becomes of a publication, what waits for its end goes on: here no answer at all. An unmount
+    meanwhile waits for that, and then stores what is owed.
+    """
+    async with open_article(tmp_path, close_timeout=1.0) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        await world.settled()
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        gate = world.wire.hold("POST", "/publish$")
+        async with trio.open_nursery() as nursery:
+
+            async def publish() -> None:
+                with pytest.raises(UnknownOutcome, match="Nothing is sent again"):
+                    await ask(world, "publish", path=A, stamp=stamp)
+
+            nursery.start_soon(publish)
+            await gate.reached.wait()
+            await world.save(f"{A}/b.csv", b"two")  # past its close_timeout it is owed
+            assert world.owed() == 1
+            assert await world.fs.drain(200.0) == 0
+        assert sorted(world.remote(number)) == ["a.csv", "b.csv"]
+        assert publications(world) == 1
+
+
+async def test_who_leaves_meanwhile(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Ctrl-C before the answer: the request is carried out, and what was known of the item is asked anew."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        gate = world.wire.hold("POST", "/publish$")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: ask(world, "publish", path=A, stamp=stamp))
+            await gate.reached.wait()
+            nursery.cancel_scope.cancel()
+            gate.open()
+        assert world.sandbox.store.value("SELECT version FROM articles WHERE id = ?", number) == 1
+        await world.ls(A)
+        node = await world.node(f"{A}/a")
+        assert world.fs.getxattr(node.inode, "user.figshare.status") == b"public"
+        await world.save(f"{A}/b", b"y")  # nothing is held any more
+        assert sorted(world.remote(number)) == ["a", "b"]
+
+
+async def test_no_look_after_the_answer(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Accepted, and then Figshare answers nothing: that is what is told, and no error."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a", b"x")
+        complete(world, number)
+        stamp = (await ask(world, "check", path=A))["stamp"]
+        gate = world.wire.hold("POST", "/publish$", carried_out=True)
+        told: dict[str, Any] = {}
+        async with trio.open_nursery() as nursery:
+
+            async def publish() -> None:
+                told.update(await ask(world, "publish", path=A, stamp=stamp))
+
+            nursery.start_soon(publish)
+            await gate.reached.wait()
+            world.faults({"role": "api", "method": "GET", "action": "status", "status": 503})
+            gate.open()
+        assert told["published"] is None
+        assert not told["seen"]
+
+
 async def test_the_public_version_may_come_late(tmp_path: Path, autojump_clock: MockClock) -> None:
     """404 for a while after the publication (quirk L11): it is waited for; not for ever."""
     async with open_article(tmp_path) as (world, number):

@@ -40,7 +40,11 @@ STATE_XATTR = "user.figshare.state-dir"
 
 
 class NoAnswer(ConfigurationError):
-    """Nobody listens there, or says nothing in time."""
+    """Nobody listens there, or says nothing in time. ``asked``: it may be carrying out the request."""
+
+    def __init__(self, text: str, *, asked: bool = False) -> None:
+        super().__init__(text)
+        self.asked = asked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,8 +83,10 @@ def ask(path: Path, request: Mapping[str, object], patience: float) -> Generator
     """One request to the socket ``path``. ``patience``: seconds without a line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(patience)
+        asked = False
         try:
             _connect(connection, path, patience)
+            asked = True
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 while line := lines.readline(LONGEST_LINE):
@@ -91,10 +97,10 @@ def ask(path: Path, request: Mapping[str, object], patience: float) -> Generator
                         return
                     yield said
         except TimeoutError:
-            raise NoAnswer("the mount does not answer") from None
+            raise NoAnswer("the mount does not answer", asked=asked) from None
         except (OSError, ValueError, AttributeError) as exc:
-            raise NoAnswer(f"the mount does not answer: {exc}") from exc
-        raise NoAnswer("the mount has ended")
+            raise NoAnswer(f"the mount does not answer: {exc}", asked=asked) from exc
+        raise NoAnswer("the mount has ended", asked=asked)
 
 
 def _connect(connection: socket.socket, path: Path, patience: float) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 600.0  #: seconds: a long list of files takes its time, and Figshare may make the mount wait
 LONGEST = 400  #: characters of one point
+PERHAPS = "it may have been published, 'figfs info' tells"
 MARKS = {"ok": "ok", "note": "note", "no": "NO"}
 
 
@@ -64,27 +65,44 @@ def _draw(listed: dict[str, Any]) -> None:
 
 
 def _publish(found: Found, stamp: str) -> int:
-    for line in found.ask("publish", patience=PATIENCE, path=found.inside, stamp=stamp):
-        if line.get("step"):
-            tell(visible(str(line["step"]), LONGEST))
-        if line.get("published") is False:
-            review = f" ({visible(line['review'], LONGEST)})" if line["review"] else ""
-            what = "it is not public yet" if line["kind"] == "project" else "no new version is there yet"
-            print(f"Accepted, and {what}: a review or an embargo comes first{review}")
-            return 0
-        if line.get("published"):
-            shown = [("DOI", "doi"), ("URL", "page")]
-            if line["kind"] == "project":
-                print("Published")
-                del shown[0]
-            else:
-                print(f"Published: version {visible(str(line['version'] or 'not told'))}")
-            for what, key in shown:
-                print(f"{what}: {visible(str(line[key] or 'Figshare does not tell it'))}")
-            if not line["seen"]:
-                tell("it is published, but the public does not see it yet (or it is under an embargo)")
-            return 0
-    raise ConfigurationError("the mount has ended; 'figfs info' tells whether it was published")
+    from figfs.commandline.mounts import NoAnswer
+
+    try:
+        for line in found.ask("publish", patience=PATIENCE, path=found.inside, stamp=stamp):
+            if line.get("step"):
+                tell(visible(str(line["step"]), LONGEST))
+            if "published" in line:
+                _draw_outcome(line)
+                return 0
+    except NoAnswer as exc:
+        if not exc.asked:
+            raise
+        raise ConfigurationError(f"{exc}: {PERHAPS}") from exc
+    except KeyboardInterrupt:
+        tell(f"interrupted: {PERHAPS}")
+        raise
+    raise ConfigurationError(f"the mount does not tell what came of it: {PERHAPS}")
+
+
+def _draw_outcome(line: dict[str, Any]) -> None:
+    if line["published"] is None:
+        print("Accepted, but Figshare does not answer now: 'figfs info' tells whether it is public")
+        return
+    if not line["published"]:
+        review = f" ({visible(line['review'], LONGEST)})" if line["review"] else ""
+        what = "it is not public yet" if line["kind"] == "project" else "no new version is there yet"
+        print(f"Accepted, and {what}: a review or an embargo comes first{review}")
+        return
+    shown = [("DOI", "doi"), ("URL", "page")]
+    if line["kind"] == "project":
+        print("Published")
+        del shown[0]
+    else:
+        print(f"Published: version {visible(str(line['version'] or 'not told'))}")
+    for what, key in shown:
+        print(f"{what}: {visible(str(line[key] or 'Figshare does not tell it'))}")
+    if not line["seen"]:
+        tell("it is published, but the public does not see it yet (or it is under an embargo)")
 
 
 @click.command("reserve-doi", short_help="Print the DOI that an item has or will have.")

@@ -1,9 +1,10 @@
 """Publishing an article, a collection or a project: the check list, of what Figshare and this mount know, and
 the act.
 
-Nothing is ever published but by this command. The request is sent once; where its answer is lost, the version
-that Figshare shows (of a project, which has none: that it is public) tells what became of it, and it is not
-sent again.
+Nothing is ever published but by this command. From the second look to the answer nothing of this mount
+changes the item (``holding.py``). The request is sent once; where its answer is lost, the version that
+Figshare shows (of a project, which has none: that it is public) tells what became of it, and it is not sent
+again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from errno import EBUSY, EINVAL, EROFS, ESTALE
+from errno import EBUSY, EINVAL, EROFS, ESTALE, ETIMEDOUT
 from typing import TypeVar
 
 import trio
@@ -20,6 +21,7 @@ from figfs.content.settling import Settler
 from figfs.content.storedfiles import StoredFiles
 from figfs.control import checklist
 from figfs.control.checklist import Local, Point, Published
+from figfs.control.holding import Holding
 from figfs.control.ledger import Ledger, parked_in
 from figfs.errors import FigfsError, Forbidden, NotFound, UnknownOutcome
 from figfs.figshare import cards, collections, files, projects, public
@@ -39,6 +41,8 @@ LOOKS_AFTER_LOSS = (1.0, 2.0, 4.0, 8.0)
 PUBLIC_TIMEOUT = 60.0  #: seconds in which the public version should be there (quirks L11)
 PUBLIC_PAUSE = 2.0  #: seconds between looks for it
 LOOK_TIMEOUT = 10.0  #: seconds for one of these looks
+SECOND_LOOK_TIMEOUT = 120.0  #: seconds for the list that is made before publishing, while changes wait
+PUBLISH_TIMEOUT = 90.0  #: seconds for the request, the wait for its turn included
 
 KINDS = {Kind.ARTICLE: "article", Kind.COLLECTION: "collection", Kind.PROJECT: "project"}
 
@@ -60,12 +64,13 @@ class CheckList:
 class Outcome:
     """``card``: as the public sees it, or as its owner does where the public does not yet (not ``seen``).
 
-    ``done``: it is published for certain. Figshare also accepts what a reviewer has to look at first.
+    ``done``: it is published for certain. Figshare also accepts what a reviewer has to look at first. None:
+    it was accepted, and Figshare does not tell now what came of that; ``card`` is of before then.
     """
 
     card: Card
     seen: bool
-    done: bool = True
+    done: bool | None = True
 
 
 class Publishing:
@@ -82,6 +87,7 @@ class Publishing:
         ledger: Ledger,
         settler: Settler,
         stored_files: StoredFiles,
+        holding: Holding,
     ) -> None:
         self._client = client
         self._public = client.without_token()  #: what the public sees is asked as the public
@@ -90,6 +96,7 @@ class Publishing:
         self._ledger = ledger
         self._settler = settler
         self._stored_files = stored_files
+        self._holding = holding
         self.read_only = False  #: told by the root
         #: Called with an item that may be another now, without a checkpoint between.
         self.on_changed: Callable[[Container], None] = lambda item: None
@@ -136,20 +143,42 @@ class Publishing:
             raise OSError(EBUSY, "it is being published already")
         self._busy.add(node.key)
         try:
-            found = await self.look(node)
-            if not found.may_be_published:
-                raise OSError(EINVAL, "it cannot be published as it is")
-            if found.stamp != stamp:
-                raise OSError(ESTALE, "it has changed since the list was shown: look at it again")
-            return await self._publish(node, found.card, tell)
+            async with self._holding.still(node.key):
+                before = await self._as_shown(node, stamp)
+                await self._send(node, before, tell)
+                edited = node.edited
+                self._tree.collection_edited(node, edited=False)  # what is changed from now on is not in it
+            done: bool | None = False
+            try:
+                outcome = await self._accepted(node, before, tell)
+                done = outcome.done
+            finally:
+                if edited and not done:
+                    self._tree.collection_edited(node)
+            return outcome
         finally:
             self._busy.discard(node.key)
 
-    async def _publish(
-        self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]
-    ) -> Outcome:
+    async def _as_shown(self, node: Container, stamp: str) -> Card:
+        """The item, if the list of ``stamp`` is still true."""
+        with trio.move_on_after(SECOND_LOOK_TIMEOUT) as scope:
+            found = await self.look(node)
+        if scope.cancelled_caught:
+            raise OSError(ETIMEDOUT, "Figshare does not answer in time: nothing is published")
+        if not found.may_be_published:
+            raise OSError(EINVAL, "it cannot be published as it is")
+        if found.stamp != stamp:
+            raise OSError(ESTALE, "it has changed since the list was shown: look at it again")
+        return found.card
+
+    async def _send(self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]) -> None:
+        """Have it accepted. ``UnknownOutcome`` where nothing tells that it was."""
         try:
-            await cards.publish(self._client, KINDS[node.kind], node.key.id)
+            # Shielded, within bounds: who gives up the answer does not take the publication back.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PUBLISH_TIMEOUT) as scope:
+                await cards.publish(self._client, KINDS[node.kind], node.key.id)
+            if scope.cancelled_caught:
+                raise UnknownOutcome(f"no answer within {PUBLISH_TIMEOUT:.0f} s")
         except UnknownOutcome as lost:
             await tell("the answer of Figshare was lost: looking what became of it")
             if not await self._was_published(node, before):
@@ -157,25 +186,17 @@ class Publishing:
                     "the answer of Figshare was lost, and it shows nothing new yet. Nothing is sent "
                     "again: look with 'figfs info' before you publish it anew"
                 ) from lost
-        done, edited = False, node.edited
-        self._tree.collection_edited(node, edited=False)  # what is changed from now on is not in it
-        try:
-            outcome = await self._accepted(node, before, tell)
-            done = outcome.done
-        finally:
-            if edited and not done:
-                self._tree.collection_edited(node)
-        return outcome
+        finally:  # whatever came of it, and though nobody may wait for that: what is known is of before
+            self._tree.expire(node)
+            if node.parent is not None:
+                self._tree.expire(node.parent)
+            self.on_changed(node)
 
     async def _accepted(
         self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]
     ) -> Outcome:
         """What comes of a publication that was accepted."""
         kind, number = KINDS[node.kind], before.version or 0
-        self._tree.expire(node)
-        self.on_changed(node)
-        if node.parent is not None:
-            self._tree.expire(node.parent)
         if before.is_embargoed and before.embargo_type != "file":
             return await self._unseen(node, before)
         await tell("accepted; waiting until the public sees it")
@@ -232,7 +253,9 @@ class Publishing:
         return Outcome(card, seen=True)
 
     async def _unseen(self, node: Container, before: Card) -> Outcome:
-        card = await self.card(node)
+        card = await self._quietly(self.card(node))
+        if card is None:
+            return Outcome(before, seen=False, done=None)
         return Outcome(card, seen=False, done=_is_newer(card, before))
 
     async def _was_published(self, node: Container, before: Card) -> bool:

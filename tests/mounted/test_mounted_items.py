@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,58 @@ def test_a_lost_answer_publishes_once(make_mount: MakeMount) -> None:
     assert "Published: version 1" in said
     assert publications(mount) == 1
     mount.sandbox.set_faults([])
+
+
+def begun(mount: Mount, path: Path) -> subprocess.Popen[str]:
+    """``figfs publish --yes``, whose request has arrived; its answer takes two seconds more."""
+    mount.sandbox.set_faults(
+        [{"role": "api", "method": "POST", "path": "/publish$", "action": "latency", "seconds": 2.0}]
+    )
+    process = subprocess.Popen(
+        [*FIGFS, "publish", "--yes", "--state-dir", str(mount.state), str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=mount.environment(),
+    )  # fmt: skip
+    wait_until(lambda: mount.sandbox.fault_hits() == [1], 30.0, "the request to publish")
+    return process
+
+
+def test_nothing_comes_in_between(make_mount: MakeMount) -> None:
+    """What is written between the last look and the answer waits, and is not in the version."""
+    mount = make_mount()
+    path = ready(mount)
+    process = begun(mount, path)
+    (path / "never shown.csv").write_text("n\n")  # returns once Figshare has it: after the answer
+    said, _ = process.communicate(timeout=30)
+    assert (process.returncode, "Published: version 1" in said) == (0, True), said
+    assert [file["name"] for file in public(mount)["files"]] == ["cores.csv"]
+    assert [name for name, *_ in mount.sandbox.remote_files("Ice cores")] == ["cores.csv", "never shown.csv"]
+    assert os.getxattr(path, "user.figshare.status") == b"public, edited"
+
+
+def test_who_does_not_wait(make_mount: MakeMount) -> None:
+    """Ctrl-C before the answer: it is published all the same, and that it may be is said."""
+    mount = make_mount()
+    path = ready(mount)
+    process = begun(mount, path)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted: it may have been published, 'figfs info' tells" in said
+    wait_until(lambda: len(mount.sandbox.requests("api", "POST", "/publish$")) == 1, 30.0, "the answer")
+    mount.sandbox.set_faults([])
+    assert public(mount)["version"] == 1
+    wait_until(lambda: os.listdir(path) and os.getxattr(path, "user.figshare.status") == b"public")
+    (path / "more.csv").write_text("n\n")
+
+
+def test_a_mount_that_dies_meanwhile(make_mount: MakeMount) -> None:
+    """Nobody knows what became of it, and where to look is said."""
+    mount = make_mount()
+    process = begun(mount, ready(mount))
+    mount.kill()
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the mount has ended: it may have been published, 'figfs info' tells" in said
 
 
 def test_a_refusal_is_shown(make_mount: MakeMount) -> None:
