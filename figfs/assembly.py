@@ -116,6 +116,7 @@ def assemble(
     still_open: Callable[[int, int], bool] = openers.still_open_for_writing,
     is_killed: Callable[[int], bool] = openers.is_killed,
     pending_signal: Callable[[int], bool] = openers.pending_signal,
+    family_of: Callable[[int], tuple[openers.Process, ...]] = openers.family_of,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
@@ -256,6 +257,7 @@ def assemble(
         op_timeout=op_timeout,
         still_open=still_open,
         is_killed=is_killed,
+        family_of=family_of,
         now_ns=now_ns,
     )
     dot_figshare = DotFigshare(

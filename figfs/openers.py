@@ -13,6 +13,11 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
+#: A process, for all time: its id, and when it began, in ticks. Ids are used again.
+Process = tuple[int, int]
+
+MOST_PARENTS = 64  #: that are looked at
+
 PF_SIGNALED = 0x400  #: linux/sched.h: killed by a signal
 
 #: With these pending, a program that waits in ``close()`` wants to end. What its default action kills with
@@ -27,6 +32,22 @@ def process_of(pid: int, *, proc: Path = PROC) -> int:
     FUSE gives the id of the thread that opened the file, and that may end long before its process.
     """
     return int(_status(pid, proc).get("Tgid", pid))
+
+
+def family_of(pid: int, *, proc: Path = PROC) -> tuple[Process, ...]:
+    """The process of thread ``pid``, its parent, and so on, without process 1, everybody's parent. As far as
+    can be told.
+    """
+    found: list[Process] = []
+    number = process_of(pid, proc=proc)
+    while number > 0 and len(found) < MOST_PARENTS and (number > 1 or not found):
+        try:
+            fields = _stat(number, proc)
+            found.append((number, int(fields[19])))
+            number = int(fields[1])
+        except (OSError, IndexError, ValueError):
+            break
+    return tuple(found)
 
 
 def still_open_for_writing(pid: int, inode: int, *, proc: Path = PROC) -> bool:
@@ -68,10 +89,9 @@ def is_killed(pid: int, *, proc: Path = PROC) -> bool:
     closes its files itself then.
     """
     try:
-        text = _read(f"{proc}/{pid}/stat")
+        fields = _stat(pid, proc)
     except OSError:
         return False
-    fields = text[text.rfind(b")") + 1 :].split()  # from the third on, "state"; proc_pid_stat(5)
     if len(fields) < 50 or not int(fields[6]) & PF_SIGNALED:
         return False
     # Threads that are alive when another one ends the process by exit() are "killed" as well. The exit code
@@ -97,6 +117,12 @@ def _status(pid: int, proc: Path) -> dict[str, str]:
         return _fields(_read(f"{proc}/{pid}/status"))
     except OSError:
         return {}
+
+
+def _stat(pid: int, proc: Path) -> list[bytes]:
+    """Of proc_pid_stat(5), from the third field on, "state"."""
+    text = _read(f"{proc}/{pid}/stat")
+    return text[text.rfind(b")") + 1 :].split()
 
 
 def _is_ours(pid: int, proc: Path) -> bool:

@@ -37,6 +37,7 @@ from figfs.namespace.listings import Listings
 from figfs.namespace.listingstore import open_listing_store
 from figfs.namespace.nodes import Container, FileNode, Key, Kind, Node
 from figfs.namespace.tree import Tree
+from figfs.openers import Process
 from figfs.sandbox.app import make_app, open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
@@ -329,12 +330,13 @@ async def open_world(
     timeout: float = TIMEOUT,
     is_killed: Callable[[int], bool] = lambda pid: False,
     pending_signal: Callable[[int], bool] = lambda pid: False,
+    family_of: Callable[[int], tuple[Process, ...]] = lambda pid: ((pid, 0),),
     documents: Documents | None = None,
 ) -> AsyncIterator[World]:
     """A mount over ``directory``, on ``sandbox`` or a new empty one. It ends without waiting for anything.
 
-    ``is_killed``, ``pending_signal``: what ``openers.py`` tells of processes. ``documents``: what is in every
-    ``.figshare``, instead of what the sandbox has.
+    ``is_killed``, ``pending_signal``, ``family_of``: what ``openers.py`` tells of processes. ``documents``:
+    what is in every ``.figshare``, instead of what the sandbox has.
     """
     async with contextlib.AsyncExitStack() as stack:
         if sandbox is None:
@@ -370,6 +372,7 @@ async def open_world(
                 still_open=lambda pid, inode: inode in still_open,
                 is_killed=is_killed,
                 pending_signal=pending_signal,
+                family_of=family_of,
                 now_ns=lambda: next(ticks),
                 documents=documents,
             )

@@ -15,7 +15,7 @@ import trio
 from inprocess import A, World, errno_of, open_article, open_world
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from figfs.documents.entries import Entry, Item
+from figfs.documents.entries import Entry, Item, Seen
 from figfs.dotfigshare.directories import NAME, item_of
 from figfs.dotfigshare.documentfiles import FIRST, MOST_WRITTEN
 from figfs.errors import Changed, Invalid, Unreachable
@@ -38,7 +38,7 @@ class Fake:
             "notes/1 a.txt": b"a\n",
         }
         self.asked: list[str] = []
-        self.bases: list[bytes | None] = []
+        self.seen: list[Seen] = []
         self.items: set[Item] = set()
         self.failure: Exception | None = None
         self.reached = trio.Event()
@@ -82,9 +82,9 @@ class Fake:
         await self._ask(f"read {path}")
         return content
 
-    async def write(self, item: Item, path: str, content: bytes, base: bytes | None) -> None:
+    async def write(self, item: Item, path: str, content: bytes, seen: Seen) -> None:
         await self._ask(f"write {path}")
-        self.bases.append(base)
+        self.seen.append(seen)
         self.files[path] = content
 
     async def create(self, item: Item, path: str, content: bytes) -> None:
@@ -393,9 +393,7 @@ async def test_what_a_child_holds_on_to(tmp_path: Path, clock: MockClock) -> Non
 
 
 async def test_what_the_writer_had_been_shown(tmp_path: Path, clock: MockClock) -> None:
-    """The base of a change: nothing, what was read here last, what was written here last, or what is
-    changed in part.
-    """
+    """Nothing, what it has read last, what it has written last, or what it changes in part."""
     async with mounted(tmp_path) as (w, fake):
         await write(w, META, NEW)
         await read(w, META)
@@ -404,21 +402,24 @@ async def test_what_the_writer_had_been_shown(tmp_path: Path, clock: MockClock) 
         handle = await opened(w, META, os.O_WRONLY)
         await w.fs.write(handle, len(NEW * 2), b"more")
         await close(w, handle)
-        assert fake.bases == [None, NEW, OLD, NEW * 2]
+        assert fake.seen == [Seen(), Seen(NEW, (NEW,)), Seen(OLD, (NEW,)), Seen(NEW * 2)]
         assert fake.files["metadata.json"] == NEW * 2 + b"more"
 
 
 async def test_the_same_again(tmp_path: Path, clock: MockClock) -> None:
-    """No request for what is as it was."""
+    """No request for what is changed in part to what it was. What is written as a whole is always compared
+    with what Figshare has by now.
+    """
     async with mounted(tmp_path) as (w, fake):
-        await write(w, META, OLD)
         handle = await opened(w, META, os.O_RDWR)
         await w.fs.write(handle, 0, OLD[:3])
         await close(w, handle)
-        await make(w, f"{DOT}/new", OLD)
-        await w.rename(f"{DOT}/new", META)
         await close(w, await opened(w, META, os.O_RDWR))
         assert fake.count("write") == 0
+        await write(w, META, OLD)
+        await make(w, f"{DOT}/new", OLD)
+        await w.rename(f"{DOT}/new", META)
+        assert fake.count("write") == 2
         assert "new" not in await w.ls(DOT)
 
 

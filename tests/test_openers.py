@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from figfs.openers import is_killed, pending_signal, process_of, still_open_for_writing
+from figfs.openers import family_of, is_killed, pending_signal, process_of, still_open_for_writing
 
 PID, INODE = 4711, 0x4800_0000_0000_0007
 
@@ -204,3 +204,16 @@ def test_the_process_of_a_thread(tmp_path: Path) -> None:
     thread.join()
     assert ids[0] != os.getpid() == ids[1]
     assert process_of(PID, proc=tmp_path) == PID
+
+
+def test_a_process_and_its_parents() -> None:
+    """Nearest first, by number and start, without process 1."""
+    family = family_of(threading.get_native_id())
+    assert [pid for pid, _ in family[:2]] == [os.getpid(), os.getppid()]
+    assert all(pid > 1 for pid, _ in family)
+    assert family_of(os.getpid()) == family
+    with subprocess.Popen(["sleep", "60"]) as child:
+        assert family_of(child.pid)[1:] == family
+        child.kill()
+    assert family_of(child.pid) == ()
+    assert family_of(0) == ()

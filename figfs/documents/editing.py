@@ -9,16 +9,19 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from figfs.errors import Changed, Invalid
+from figfs.documents.texts import to_json
+from figfs.errors import BadAnswer, Changed, Invalid
 from figfs.terminal import visible
 
 #: Bytes of a document. Descriptions have 20,000 characters at most, so what is larger is something else.
 LARGEST = 32 << 20
 
+_DATE = "modified_date"
 _TITLE = (3, 1000)
 _DESCRIPTION = 20_000
 _FUNDING = 2000
@@ -67,6 +70,10 @@ def parse(content: bytes) -> dict[str, Any]:
         raise Invalid("metadata.json: a number too long, or nested too deep") from None
     if not isinstance(raw, dict):
         raise Invalid("metadata.json: an object in braces { } expected")
+    try:
+        to_json(raw)
+    except BadAnswer:
+        raise Invalid("metadata.json: nested too deep") from None
     return raw
 
 
@@ -74,27 +81,89 @@ def _no_constant(name: str) -> object:
     raise _Wrong(f"{name} is not JSON")
 
 
-def refuse_stale(
-    kind: str, new: Mapping[str, Any], base: Mapping[str, Any] | None, current: Mapping[str, Any]
-) -> None:
-    """``Changed`` if ``new`` was made from something else than is there now.
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """A document that was shown or written here."""
 
-    ``base``: the document that its writer had been shown. Only fields that can be written count: dates, sizes
-    and the list of files change by themselves, and nothing of them can be lost. Without a base (``cp`` over
-    it) the date of modification in ``new`` tells.
+    shown: Mapping[str, Any]  #: as its writer knows it
+    document: Mapping[str, Any]  #: as Figshare had it then
+
+    @property
+    def is_written(self) -> bool:
+        return self.shown is not self.document
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> State:
+        return cls(document, document)
+
+    @classmethod
+    def written(cls, written: Mapping[str, Any], document: Mapping[str, Any]) -> State:
+        """``document`` is what Figshare has made of ``written``, which need not have all fields."""
+        return cls({**document, **written}, document)
+
+
+def made_from(kind: str, new: Mapping[str, Any], own: State | None, others: Sequence[State]) -> State | None:
+    """Which state ``new`` was made from: as its date of modification tells, and what else in it is nobody's
+    to change. None: from none of them.
+
+    ``own``: what the process of its writer knows. ``others``: what was shown, the likeliest first.
+    """
+    date = new.get(_DATE)
+    if own is not None and (date is None or (own.is_written and date == own.shown.get(_DATE))):
+        return own
+    if date is None and new.keys() <= fields_of(kind).keys():
+        return next(iter(others), None)  # a few fields, written by hand: nothing in them tells
+    every = others if own is None else [own, *others]
+    of_then = [state for state in every if date is None or state.document.get(_DATE) == date]
+    # Dates are of seconds: two changes may bear the same.
+    return min(of_then, key=lambda state: _differences(new, state.document), default=None)
+
+
+def _differences(new: Mapping[str, Any], document: Mapping[str, Any]) -> int:
+    return sum(name not in document or not _is_same(value, document[name]) for name, value in new.items())
+
+
+def refuse_stale(kind: str, new: Mapping[str, Any], base: State | None, current: Mapping[str, Any]) -> None:
+    """``Changed`` if something could be lost: a field of ``new`` is another now than in ``base``, which
+    ``new`` was made from, and it is not what ``new`` says either.
+
+    Only fields that can be written count: dates, sizes and the list of files change by themselves. Without a
+    base the date of modification in ``new`` tells.
     """
     if base is None:
-        if "modified_date" in new and new["modified_date"] != current.get("modified_date"):
+        if _DATE in new and new[_DATE] != current.get(_DATE):
             raise Changed(
                 "metadata.json: changed on Figshare since this copy of it was made"
-                f" (modified {visible(str(current.get('modified_date')), 40)}): read it again"
+                f" (modified {visible(str(current.get(_DATE)), 40)}): read it again"
             )
         return
-    changed = [name for name in fields_of(kind) if base.get(name) != current.get(name)]
+    changed = [
+        name
+        for name in fields_of(kind)
+        if name in new
+        and not _is_same(base.document.get(name), current.get(name))
+        and not _is_same(new[name], current.get(name))
+    ]
     if changed:
         raise Changed(
             f"metadata.json: changed on Figshare since it was read ({', '.join(changed)}): read it again"
         )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Numbers by value, since programs write them anew: 3.0 as 3, large ones rounded. True is no number."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        try:
+            return one == other or float(one) == float(other) != math.inf
+        except OverflowError:  # 1 and 400 zeros is a whole number in JSON
+            return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) is type(other) and bool(one == other)
 
 
 def changes(
@@ -107,7 +176,7 @@ def changes(
     known = fields_of(kind)
     sent: dict[str, object] = {}
     for name, value in new.items():
-        if name in base and value == base[name] and type(value) is type(base[name]):
+        if name in base and _is_same(value, base[name]):
             continue
         field = known.get(name)
         if field is None:

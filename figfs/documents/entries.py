@@ -5,6 +5,7 @@ can be done with it. The tree (nodes, handles) knows no content, the documents k
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Protocol
 
 from figfs.figshare.records import Id
@@ -35,6 +36,26 @@ class Entry:
     alias: str = ""  #: another name by which it is found, and not listed
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What the writer of a document may have made it from."""
+
+    own: bytes | None = None  #: what its process has read or written last
+    #: What was shown: to those next to it (its shell's programs) last, then to anybody, the newest first.
+    others: tuple[bytes, ...] = ()
+
+    @property
+    def likeliest(self) -> bytes | None:
+        """Where the content itself does not tell."""
+        return self.own if self.own is not None else next(iter(self.others), None)
+
+
+def lasting(path: str) -> str:
+    """What stays of a document's path while its content changes: a note's name ends with its first words."""
+    directory, _, name = path.rpartition("/")
+    return f"notes/{re.split('[ .]', name)[0]}" if directory == "notes" else path
+
+
 class Documents(Protocol):
     """The content of every ``.figshare``. Paths are relative to it ("metadata.json", "notes/12 title.txt").
 
@@ -56,10 +77,11 @@ class Documents(Protocol):
         """The whole document, as it is now."""
         ...
 
-    async def write(self, item: Item, path: str, content: bytes, base: bytes | None) -> None:
-        """Change a document, at ``close()``. ``base``: what the writer had been shown; None: it read nothing.
+    async def write(self, item: Item, path: str, content: bytes, seen: Seen) -> None:
+        """Change a document, at ``close()``.
 
-        Raises ``Invalid`` where the content is refused, ``Changed`` where Figshare has another than ``base``.
+        Raises ``Invalid`` where the content is refused, ``Changed`` where Figshare has another than what it
+        was made from.
         """
         ...
 

@@ -19,7 +19,7 @@ import trio
 
 from figfs.documents import checksums, citations, editing, institution, names, ro_crate
 from figfs.documents.checksums import ShownFile
-from figfs.documents.entries import Entry, Item, Versions
+from figfs.documents.entries import Entry, Item, Seen, Versions
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
 from figfs.errors import AWAY, Changed, FigfsError, Forbidden, NotFound
@@ -34,7 +34,7 @@ from figfs.terminal import visible
 
 KEPT = 10.0  #: seconds
 _MOST_KEPT = 16  #: items of which something is kept
-_MOST_STATES = 16 << 20  #: bytes of documents that were shown or written here
+_MOST_MADE = 16 << 20  #: bytes of what Figshare made of documents that were written here
 
 METADATA = "metadata.json"
 MD5SUMS = "md5sums"
@@ -95,10 +95,10 @@ class FigshareDocuments:
         self._files: cachetools.TTLCache[Item, list[ShownFile]] = cachetools.TTLCache(
             _MOST_KEPT, KEPT, timer=trio.current_time
         )
-        #: By item and digest of a metadata.json that was shown or written here: the document as Figshare had
-        #: it then. So an editor can write several times without reading in between.
-        self._states: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(
-            _MOST_STATES, getsizeof=len
+        #: By item and digest of a metadata.json that was written here: the document as Figshare had it then.
+        #: So an editor can write several times without reading in between.
+        self._made: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(
+            _MOST_MADE, getsizeof=len
         )
 
     # -- what is there -------------------------------------------------------------
@@ -179,10 +179,7 @@ class FigshareDocuments:
         if item.kind == "root":
             return await self._read_of_root(name)
         if name == METADATA:
-            document = to_json(await self._ask(item))
-            if not item.public:
-                self._remember(item, document, document)
-            return document
+            return to_json(await self._ask(item))
         if name in _CITATIONS:
             return _CITATIONS[name](await self._work(item)).encode()
         if name == ro_crate.NAME:
@@ -289,34 +286,31 @@ class FigshareDocuments:
 
     # -- changing ------------------------------------------------------------------
 
-    async def write(self, item: Item, path: str, content: bytes, base: bytes | None) -> None:
+    async def write(self, item: Item, path: str, content: bytes, seen: Seen) -> None:
         directory, _, name = path.rpartition("/")
         if directory == NOTES and self._has_notes(item):
-            await self._write_note(item, names.id_of_note(name), content, base)
+            await self._write_note(item, names.id_of_note(name), content, seen.likeliest)
         elif directory == LINKS and self._has_links(item):
             link = await self._link(item, name)
             date = names.expiry(content)
             if date and date != link.expires_date:
                 await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
         elif path == METADATA and item.kind in KINDS and not item.public:
-            await self._write_metadata(item, content, base)
+            await self._write_metadata(item, content, seen)
         else:
             raise _not_to_be_changed(item, path)
 
-    async def _write_metadata(self, item: Item, content: bytes, base: bytes | None) -> None:
+    async def _write_metadata(self, item: Item, content: bytes, seen: Seen) -> None:
         """Between the look at what is there and the change somebody else may change it as well: Figshare has
         no conditional requests for that.
         """
         new = editing.parse(content)
         current = editing.parse(to_json(await self._ask(item)))
-        shown = None if base is None else self._states.get((item, _digest(base)))
-        if base is None or shown is None:
-            editing.refuse_stale(item.kind, new, None, current)
-            before = current
-        else:
-            state = editing.parse(shown)
-            editing.refuse_stale(item.kind, new, state, current)
-            before = state | editing.parse(base)
+        own = None if seen.own is None else self._state(item, seen.own)
+        others = [editing.State.read(editing.parse(other)) for other in seen.others]
+        base = editing.made_from(item.kind, new, own, others)
+        editing.refuse_stale(item.kind, new, base, current)
+        before = current if base is None else base.shown
         sent = editing.changes(item.kind, new, before)
         if sent:
             choices = await self._choices(sent)
@@ -329,11 +323,20 @@ class FigshareDocuments:
             self.on_changed(item)
             with contextlib.suppress(FigfsError):  # it has been changed: who writes again then reads before
                 self._remember(item, content, to_json(await self._ask(item)))
+        else:
+            self._remember(item, content, to_json(current))
+
+    def _state(self, item: Item, own: bytes) -> editing.State:
+        made = self._made.get((item, _digest(own)))
+        shown = editing.parse(own)
+        return (
+            editing.State.read(shown) if made is None else editing.State.written(shown, editing.parse(made))
+        )
 
     def _remember(self, item: Item, written: bytes, document: bytes) -> None:
-        """``written`` was shown or written here when Figshare had ``document``."""
-        if len(document) <= self._states.maxsize:
-            self._states[item, _digest(written)] = document
+        """``written`` was written here, and Figshare has made ``document`` of it."""
+        if len(document) <= self._made.maxsize:
+            self._made[item, _digest(written)] = document
 
     async def _choices(self, sent: dict[str, object]) -> editing.Choices | None:
         """What the account may choose from, as far as it is needed. None: nothing is."""
@@ -348,9 +351,10 @@ class FigshareDocuments:
     async def _write_note(self, item: Item, note_id: Id, content: bytes, base: bytes | None) -> None:
         text = names.note_text(content)
         current = names.note_document((await notes.get(self._client, item.id, note_id)).text)
-        if base is not None and names.note_as_read(base) != current:
+        written = names.note_document(text)
+        if base is not None and current not in (names.note_as_read(base), written):
             raise Changed("the note was changed on Figshare since it was read: read it again")
-        if names.note_document(text) != current:
+        if written != current:
             await notes.update(self._client, item.id, note_id, text)
 
     async def create(self, item: Item, path: str, content: bytes) -> None:

@@ -380,7 +380,7 @@ class DotFigshare:
         elif node.content is None:
             raise OSError(errno.EPERM, "a document stays where it is: copy it")
         else:
-            await self.files.replace(target, to.item, bytes(node.content))
+            await self.files.replace(target, to.item, bytes(node.content), family=node.written_by)
             if node.parent is not None:
                 self._tree.detach(node)
 

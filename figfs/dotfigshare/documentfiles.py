@@ -19,15 +19,16 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 
-import cachetools
 import trio
 
 from figfs import openers
-from figfs.documents.entries import Documents, Item
+from figfs.documents.entries import Documents, Item, Seen, lasting
+from figfs.dotfigshare.readings import Readings
 from figfs.errors import FigfsError
 from figfs.kept import Kept
 from figfs.namespace.nodes import DocumentNode
 from figfs.namespace.tree import Tree
+from figfs.openers import Process
 from figfs.terminal import visible
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ LAST_ERROR = "last-error"
 LIVE = frozenset({"status.json", "md5sums", "ro-crate-metadata.json"})
 LONGEST_REASON = 4000  #: characters
 MOST_KEPT = 32 << 20  #: bytes of documents that are kept as they were made
-MOST_SHOWN = 16 << 20  #: bytes of what the readers of writable documents were shown
 MOST_WRITTEN = 16 << 20  #: bytes being written, and in scratch files
 
 
@@ -49,10 +49,12 @@ class _Handle:
     node: DocumentNode
     item: Item
     pid: int  #: of the thread that opened it; of its process once it has written
-    original: bytes | None  #: the document as it was when it was opened, as far as that is known
+    family: tuple[Process, ...]  #: who opened it, its parent, and so on, where that matters
+    original: bytes | None  #: the document as it was when it was opened, unless it was truncated then
     content: bytes | bytearray  #: as this handle sees it; a bytearray of its own once it was changed
     truncated: bool = False
     wrote: bool = False
+    shown: bool = False  #: its opener was shown ``original``
     dirty: bool = False  #: changed since the last close that ended a change
     failed: OSError | None = None  #: why a write failed: what there is is half of something
 
@@ -64,6 +66,7 @@ class DocumentFiles:
         seconds: for which a document is kept as it was made.
         op_timeout: deadline (seconds) of a change on Figshare; 0: none.
         still_open, is_killed: as for ``OpenFiles``.
+        family_of: a process and its parents, nearest first (``openers.py``).
         now_ns: wall clock.
     """
 
@@ -77,6 +80,7 @@ class DocumentFiles:
         op_timeout: float,
         still_open: Callable[[int, int], bool],
         is_killed: Callable[[int], bool],
+        family_of: Callable[[int], tuple[Process, ...]],
         now_ns: Callable[[], int],
     ) -> None:
         self._tree = tree
@@ -84,13 +88,12 @@ class DocumentFiles:
         self._op_timeout = op_timeout if op_timeout > 0 else math.inf
         self._still_open = still_open
         self._is_killed = is_killed
+        self._family_of = family_of
         self._now_ns = now_ns
         self._kept: Kept[tuple[Item, str], bytes] = Kept(
             nursery=nursery, fetch=self._fetch, seconds=seconds, most=MOST_KEPT, size_of=len
         )
-        self._shown: cachetools.LRUCache[tuple[Item, str], bytes] = cachetools.LRUCache(
-            MOST_SHOWN, getsizeof=len
-        )
+        self._readings = Readings(is_alive=lambda process: process in family_of(process[0])[:1])
         self._handles: dict[int, _Handle] = {}
         self._numbers = itertools.count(FIRST)
         self._scratch: set[DocumentNode] = set()
@@ -152,7 +155,7 @@ class DocumentFiles:
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         truncated = writing and bool(flags & os.O_TRUNC)
         if node.content is not None:
-            handle = _Handle(node, item, pid, None, b"")
+            handle = _Handle(node, item, pid, self._family_of(pid), None, b"")
             if truncated:
                 node.content.clear()
                 node.failed = None
@@ -162,12 +165,11 @@ class DocumentFiles:
             raise OSError(errno.EROFS, "what is public cannot be written")
         if writing and not node.writable:
             raise OSError(errno.EACCES, f"{node.document} cannot be written")
+        family = self._family_of(pid) if node.writable else ()
         if not truncated:
             content = await self.render(node, item)
-            return self._add(_Handle(node, item, pid, content, content))
-        handle = _Handle(
-            node, item, pid, self._kept.known((item, node.document)), bytearray(), truncated=True
-        )
+            return self._add(_Handle(node, item, pid, family, content, content))
+        handle = _Handle(node, item, pid, family, None, bytearray(), truncated=True)
         number = self._add(handle)
         if node.size:
             self._note_written(handle)
@@ -176,7 +178,8 @@ class DocumentFiles:
 
     def create(self, node: DocumentNode, item: Item, pid: int) -> int:
         """A handle of a new scratch file: ``node`` has its place already."""
-        handle = _Handle(node, item, pid, None, b"")
+        handle = _Handle(node, item, pid, self._family_of(pid), None, b"")
+        node.written_by = handle.family
         handle.dirty = node.creates  # an empty file may be all that is wanted
         return self._add(handle)
 
@@ -200,6 +203,7 @@ class DocumentFiles:
         if handle.node.content is None:
             handle.node.written = len(handle.content)
         else:
+            handle.node.written_by = handle.family
             handle.node.mtime_ns = self._now_ns()
 
     # -- reading and writing ------------------------------------------------------------
@@ -210,15 +214,10 @@ class DocumentFiles:
         node = handle.node
         if node.content is not None:
             return bytes(node.content[offset : offset + size])
-        if node.writable and not handle.wrote and isinstance(handle.content, bytes):
-            self._show(handle.item, node.document, handle.content)
+        if node.writable and not handle.shown and not handle.wrote and handle.original is not None:
+            handle.shown = True
+            self._readings.show(_reading(handle.item, node.document), handle.original, handle.family)
         return bytes(handle.content[offset : offset + size])
-
-    def _show(self, item: Item, path: str, content: bytes) -> None:
-        """Who writes the document next has been shown ``content``."""
-        key = (item, path)
-        if self._shown.get(key) is not content and len(content) <= MOST_SHOWN:
-            self._shown[key] = content
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write into memory. ``OSError``: ENOSPC past ``MOST_WRITTEN``, of all that is written here; then
@@ -342,17 +341,31 @@ class DocumentFiles:
                     self._tree.detach(node)  # Figshare has it, under a name of its own, or will not have it
 
     async def replace(
-        self, node: DocumentNode, item: Item, content: bytes, handle: _Handle | None = None
+        self,
+        node: DocumentNode,
+        item: Item,
+        content: bytes,
+        handle: _Handle | None = None,
+        family: tuple[Process, ...] = (),
     ) -> None:
-        """The document is to be ``content``: ``handle``'s, or renamed over it. As it is: no request."""
-        key = (item, node.document)
-        original = self._kept.known(key) if handle is None else handle.original
-        if content == original:
-            return
-        in_part = handle is not None and not handle.truncated
-        base = original if in_part else self._shown.get(key)
-        await self._change(item, node.document, lambda: self._documents.write(*key, content, base))
-        self._show(item, node.document, content)
+        """The document is to be ``content``: ``handle``'s, or renamed over it, and written by ``family``.
+
+        What was changed in part, to what it was: no request. Else the document is asked for, since Figshare
+        may have another by now than the one that ``content`` is the same as.
+        """
+        key = _reading(item, node.document)
+        if handle is not None:
+            family = handle.family
+        if handle is not None and not handle.truncated:
+            if content == handle.original:
+                return
+            seen = Seen(handle.original)
+        else:
+            seen = self._readings.seen(key, family)
+        await self._change(
+            item, node.document, lambda: self._documents.write(item, node.document, content, seen)
+        )
+        self._readings.wrote(key, content, family)
         if handle is not None:
             handle.original = content
 
@@ -362,7 +375,7 @@ class DocumentFiles:
 
     async def remove(self, item: Item, path: str) -> None:
         await self._change(item, path, lambda: self._documents.remove(item, path))
-        self._shown.pop((item, path), None)
+        self._readings.forget(_reading(item, path))
 
     async def _change(self, item: Item, path: str, change: Callable[[], Awaitable[None]]) -> None:
         """Change something on Figshare, and keep what came of it. Cancelled, it counts as refused: nobody
@@ -386,6 +399,10 @@ class DocumentFiles:
         finally:
             self._kept.drop(lambda key: (key[0].kind, key[0].id) == (item.kind, item.id))
             self.on_changed(item)
+
+
+def _reading(item: Item, path: str) -> tuple[Item, str]:
+    return item, lasting(path)
 
 
 def _set_size(buffer: bytearray, size: int) -> None:

@@ -324,6 +324,7 @@ class DocumentNode(Node):
         "shown_as",
         "writable",
         "written",
+        "written_by",
     )
 
     def __init__(self, key: Key, inode: int) -> None:
@@ -335,6 +336,8 @@ class DocumentNode(Node):
         self.made_size = 0  #: its bytes then
         self.written: int | None = None  #: bytes, while a program writes it
         self.content: bytearray | None = None  #: of a scratch file; None: a document
+        #: Of a scratch file: the process that wrote it last, its parent, and so on (``openers.family_of``).
+        self.written_by: tuple[tuple[int, int], ...] = ()
         self.failed: OSError | None = (
             None  #: of a scratch file: why a write failed, so that it is half a file
         )

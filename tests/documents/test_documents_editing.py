@@ -160,17 +160,71 @@ def test_broken_json(content: bytes, where: str) -> None:
     assert where in str(caught.value)
 
 
+def _stale(new: dict[str, Any], base: dict[str, Any] | None, current: dict[str, Any]) -> None:
+    editing.refuse_stale("article", new, None if base is None else editing.State.read(base), current)
+
+
 def test_stale() -> None:
-    """What another has changed since is named; what changes by itself does not count."""
-    editing.refuse_stale("article", ITEM, ITEM, ITEM | {"size": 99, "modified_date": "2025-01-01T00:00:00Z"})
+    """What another has changed since is named; what changes by itself does not count, nor what is left out,
+    nor what both have changed to the same.
+    """
+    _stale(ITEM, ITEM, ITEM | {"size": 99, "modified_date": "2025-01-01T00:00:00Z"})
     with pytest.raises(Changed, match="title") as caught:
-        editing.refuse_stale("article", ITEM, ITEM, ITEM | {"title": "Toads"})
+        _stale(ITEM, ITEM, ITEM | {"title": "Toads"})
     assert caught.value.errno == errno.ESTALE
+    _stale({"tags": ["x"]}, ITEM, ITEM | {"title": "Toads"})
+    _stale(ITEM | {"title": "Toads"}, ITEM, ITEM | {"title": "Toads"})
     # A copy that was written over it tells by its date; a few fields by themselves are meant for what is now.
     with pytest.raises(Changed):
-        editing.refuse_stale("article", ITEM, None, ITEM | {"modified_date": "2025-01-01T00:00:00Z"})
-    editing.refuse_stale("article", {"title": "Toads"}, None, ITEM)
-    editing.refuse_stale("article", ITEM, None, ITEM)
+        _stale(ITEM, None, ITEM | {"modified_date": "2025-01-01T00:00:00Z"})
+    _stale({"title": "Toads"}, None, ITEM)
+    _stale(ITEM, None, ITEM)
+
+
+LATER = ITEM | {"description": "Theirs", "modified_date": "2024-05-20T14:45:09Z"}
+AT_ONCE = ITEM | {"description": "Theirs"}  # within the second
+WRITTEN = editing.State.written(ITEM | {"title": "Ours"}, LATER | {"title": "Ours"})
+
+
+@pytest.mark.parametrize(
+    ("new", "own", "others", "found"),
+    [
+        # Its date tells, whoever has read what since.
+        (ITEM | {"tags": ["x"]}, None, [LATER, ITEM], ITEM),
+        (LATER | {"tags": ["x"]}, None, [ITEM, LATER], LATER),
+        (ITEM | {"tags": ["x"]}, LATER, [LATER, ITEM], ITEM),
+        (ITEM | {"modified_date": "2001-01-01T00:00:00Z"}, None, [LATER, ITEM], None),
+        # Two changes in one second: the rest of it tells.
+        (ITEM | {"tags": ["x"]}, None, [AT_ONCE, ITEM], ITEM),
+        (AT_ONCE | {"tags": ["x"]}, None, [ITEM, AT_ONCE], AT_ONCE),
+        (ITEM | {"tags": ["x"]}, AT_ONCE, [AT_ONCE, ITEM], ITEM),
+        # Without the date, what else is in it.
+        ({"id": 7, "title": "Ours", "description": "<p>x</p>"}, None, [LATER, ITEM], ITEM),
+        ({"id": 7, "title": "Ours", "description": "Theirs"}, None, [ITEM, LATER], LATER),
+        # A few fields by hand: what those next to the writer were shown last; its own process knows better.
+        ({"title": "Ours", "description": "<p>x</p>"}, None, [LATER, ITEM], LATER),
+        ({"title": "Ours"}, ITEM, [LATER], ITEM),
+        ({"title": "Ours"}, None, [], None),
+        # An editor saves again: the date is that of its reading, and of what it has written.
+        (ITEM | {"title": "Ours again"}, WRITTEN, [ITEM], WRITTEN),
+    ],
+)
+def test_what_it_was_made_from(
+    new: dict[str, Any], own: Any, others: list[dict[str, Any]], found: Any
+) -> None:
+    own = editing.State.read(own) if isinstance(own, dict) else own
+    found = editing.State.read(found) if isinstance(found, dict) else found
+    assert editing.made_from("article", new, own, [editing.State.read(each) for each in others]) == found
+
+
+def test_numbers_as_programs_write_them() -> None:
+    """``jq`` writes 3.0 as 3, and large ones rounded; true is no number."""
+    item = {"size": 3.0, "id": 2**60 + 1, "files": [{"size": 5}], "title": "Frogs", "is_public": True}
+    rounded = {"size": 3, "id": float(2**60), "files": [{"size": 5.0}], "title": "Frogs"}
+    assert editing.changes("article", rounded, item) == {}
+    for wrong in ({"size": 3.5}, {"is_public": 1}, {"files": [{"size": True}]}, {"size": "3"}):
+        with pytest.raises(Invalid, match="cannot be changed"):
+            editing.changes("article", wrong, item)
 
 
 def _refusal(act: Callable[[], object]) -> str:

@@ -20,7 +20,7 @@ from inprocess import BASE, Wire, errno_of
 from test_documents_rendering import check_crate
 from trio.testing import MockClock
 
-from figfs.documents.entries import Entry, Item
+from figfs.documents.entries import Entry, Item, Seen
 from figfs.documents.service import KEPT, FigshareDocuments
 from figfs.errors import Changed, FigfsError, Forbidden, Invalid, NotFound
 from figfs.figshare.client import Client, open_client
@@ -64,7 +64,7 @@ class Desk:
         """As an editor does: read, change, write back."""
         base = await self.documents.read(item, "metadata.json")
         new = json.dumps(json.loads(base) | fields).encode()
-        await self.documents.write(item, "metadata.json", new, base)
+        await self.documents.write(item, "metadata.json", new, Seen(base))
 
 
 @contextlib.asynccontextmanager
@@ -336,7 +336,7 @@ async def test_refused_values(fields: dict[str, object], word: str, desk: Desk) 
 
 async def test_broken_json(desk: Desk) -> None:
     with pytest.raises(Invalid, match="line 1, column 11"):
-        await desk.documents.write(DRAFT, "metadata.json", b'{"title": }', None)
+        await desk.documents.write(DRAFT, "metadata.json", b'{"title": }', Seen())
     assert desk.wire.asked == []
 
 
@@ -347,11 +347,11 @@ async def test_changed_meanwhile(desk: Desk) -> None:
         api=f"{BASE}/v2", token=Token(desk.sandbox.token), rate=0, transport=Wire(desk.sandbox)
     ) as other:
         await FigshareDocuments(client=other, status=_status).write(
-            DRAFT, "metadata.json", b'{"description": "Theirs"}', None
+            DRAFT, "metadata.json", b'{"description": "Theirs"}', Seen()
         )
     new = json.dumps(json.loads(base) | {"title": "Ours, later"}).encode()
     with pytest.raises(Changed, match="description"):
-        await desk.documents.write(DRAFT, "metadata.json", new, base)
+        await desk.documents.write(DRAFT, "metadata.json", new, Seen(base))
     assert desk.wire.count("PATCH", "") == 0
     await desk.edit(DRAFT, title="Ours, later")
     shown = await desk.json(DRAFT)
@@ -365,13 +365,13 @@ async def test_an_editor_writes_again(desk: Desk) -> None:
     """
     base = await desk.documents.read(DRAFT, "metadata.json")
     first = json.dumps(json.loads(base) | {"title": "First", "license": 2}).encode()
-    await desk.documents.write(DRAFT, "metadata.json", first, base)
+    await desk.documents.write(DRAFT, "metadata.json", first, Seen(base))
     second = first.replace(b"First", b"Second")
-    await desk.documents.write(DRAFT, "metadata.json", second, first)
+    await desk.documents.write(DRAFT, "metadata.json", second, Seen(first))
     third = second.replace(b"Second", b"Third")
     desk.sandbox.store.run("UPDATE articles SET description = 'Theirs' WHERE id = ?", DRAFT.id)
     with pytest.raises(Changed, match="description"):
-        await desk.documents.write(DRAFT, "metadata.json", third, second)
+        await desk.documents.write(DRAFT, "metadata.json", third, Seen(second))
     shown = await desk.json(DRAFT)
     assert isinstance(shown, dict)
     assert (shown["title"], shown["license"]["value"]) == ("Second", 2)
@@ -380,16 +380,58 @@ async def test_an_editor_writes_again(desk: Desk) -> None:
 async def test_a_copy_of_something_older(desk: Desk) -> None:
     """Who has read nothing here writes what is of now, or it is told by its date of modification."""
     old = await desk.documents.read(DRAFT, "metadata.json")
-    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', b"never shown")
-    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "Again"}', b'{"title": "By echo"}')
-    for base in (None, b"never shown"):
-        with pytest.raises(Changed, match="since this copy"):
-            await desk.documents.write(DRAFT, "metadata.json", old.replace(b"example", b"other"), base)
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', Seen())
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "Again"}', Seen(b'{"title": "By echo"}'))
+    with pytest.raises(Changed, match="since this copy"):
+        await desk.documents.write(DRAFT, "metadata.json", old.replace(b"example", b"other"), Seen())
+
+
+@pytest.mark.parametrize("without", [(), ("modified_date",), ("modified_date", "created_date", "url")])
+async def test_two_changes_of_one_reading(without: tuple[str, ...], desk: Desk) -> None:
+    """The first counts. The second says what was there before it, and is refused, whatever was read in
+    between by whom: a copy of a document tells what it was made from, also without its dates.
+    """
+    read = await desk.documents.read(DRAFT, "metadata.json")
+    first, second = (
+        json.dumps(
+            {name: value for name, value in (json.loads(read) | fields).items() if name not in without}
+        ).encode()
+        for fields in ({"description": "First"}, {"tags": ["second"], "keywords": ["second"]})
+    )
+    await desk.documents.write(DRAFT, "metadata.json", first, Seen(None, (read,)))
+    again = await desk.documents.read(DRAFT, "metadata.json")
+    for seen in (Seen(None, (read,)), Seen(None, (again, read)), Seen(None, (read, again))):
+        with pytest.raises(Changed, match="description"):
+            await desk.documents.write(DRAFT, "metadata.json", second, seen)
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert (shown["description"], shown["tags"]) == ("First", ["example"])
+    # Who has read it anew goes on.
+    third = json.dumps(json.loads(again) | {"tags": ["third"], "keywords": ["third"]}).encode()
+    await desk.documents.write(DRAFT, "metadata.json", third, Seen(None, (again, read)))
+    assert desk.wire.count("PATCH", "") == 2
+
+
+async def test_the_same_change_twice(desk: Desk) -> None:
+    """A change that was carried out though its answer was lost is no obstacle to itself."""
+    read = await desk.documents.read(DRAFT, "metadata.json")
+    new = json.dumps(json.loads(read) | {"description": "Ours"}).encode()
+    for _ in range(2):
+        await desk.documents.write(DRAFT, "metadata.json", new, Seen(read))
+
+
+async def test_what_was_left_out_cannot_be_lost(desk: Desk) -> None:
+    """A few fields, after another one has changed; not after one of these has."""
+    read = await desk.documents.read(DRAFT, "metadata.json")
+    await desk.documents.write(DRAFT, "metadata.json", b'{"description": "Theirs"}', Seen())
+    await desk.documents.write(DRAFT, "metadata.json", b'{"license": 2}', Seen(None, (read,)))
+    with pytest.raises(Changed, match="description"):
+        await desk.documents.write(DRAFT, "metadata.json", b'{"description": "Ours"}', Seen(None, (read,)))
 
 
 async def test_a_few_fields(desk: Desk) -> None:
     """``echo '{"title": …}' > metadata.json``: what is left out stays."""
-    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', None)
+    await desk.documents.write(DRAFT, "metadata.json", b'{"title": "By echo"}', Seen())
     shown = await desk.json(DRAFT)
     assert isinstance(shown, dict)
     assert shown["title"] == "By echo"
@@ -404,7 +446,7 @@ async def test_what_cannot_be_written(desk: Desk) -> None:
         (PROJECT, "collaborators.json", errno.EPERM),
     ):
         with errno_of(number):
-            await desk.documents.write(item, path, b"x", None)
+            await desk.documents.write(item, path, b"x", Seen())
         with errno_of(number):
             await desk.documents.remove(item, path)
     with errno_of(errno.EPERM):
@@ -465,13 +507,13 @@ async def test_notes(desk: Desk) -> None:
     assert name == "1 Read the stakes twice. Both of them.txt"
     base = await desk.documents.read(PROJECT, f"notes/{name}")
     assert base == b"Read the stakes twice.\nBoth of them.\n"
-    await desk.documents.write(PROJECT, f"notes/{name}", base, base)
+    await desk.documents.write(PROJECT, f"notes/{name}", base, Seen(base))
     assert desk.wire.count("PUT", "/notes/") == 0
-    await desk.documents.write(PROJECT, f"notes/{name}", b"Once", base)
-    await desk.documents.write(PROJECT, f"notes/{name}", b"Once.", b"Once")
+    await desk.documents.write(PROJECT, f"notes/{name}", b"Once", Seen(base))
+    await desk.documents.write(PROJECT, f"notes/{name}", b"Once.", Seen(b"Once"))
     assert await desk.names(PROJECT, "notes") == ["1 Once.txt"]
     with pytest.raises(Changed):
-        await desk.documents.write(PROJECT, f"notes/{name}", b"Thrice.\n", base)
+        await desk.documents.write(PROJECT, f"notes/{name}", b"Thrice.\n", Seen(base))
     with pytest.raises(Invalid):
         await desk.documents.create(PROJECT, "notes/short.txt", b"no")
     await desk.documents.remove(PROJECT, "notes/1 Once.txt")
@@ -489,7 +531,7 @@ async def test_private_links(item: Item, desk: Desk) -> None:
     assert names == [f"{link['id']}.json" for link in every]
     base = await desk.documents.read(item, f"links/{names[0]}")
     assert json.loads(base) == every[0]
-    await desk.documents.write(item, f"links/{names[0]}", base.replace(b"2100", b"2101"), base)
+    await desk.documents.write(item, f"links/{names[0]}", base.replace(b"2100", b"2101"), Seen(base))
     changed = await desk.json(item, f"links/{names[0]}")
     assert isinstance(changed, dict)
     assert changed["expires_date"] == "2101-01-31T00:00:00"

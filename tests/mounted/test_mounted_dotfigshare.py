@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import Article, MakeMount, Mount, Sandbox, errno_of, names, run, shell
+from processes import Article, MakeMount, Mount, Sandbox, errno_of, names, run, shell, wait_until
 
 DOT = ".figshare"
 FROGS = "Frog calls of the Atlantic forest"
@@ -245,18 +245,25 @@ def test_ways_to_save(article: Article, tmp_path: Path, way: str) -> None:
 
 
 def test_what_is_as_it_was_is_not_sent(article: Article) -> None:
-    """The same bytes, a clean handle, a document opened for writing and closed: no change."""
+    """The same bytes, a clean handle, a document opened for writing and closed: no change. What is written
+    as a whole is compared with what Figshare has by now.
+    """
     document = article / DOT / "metadata.json"
     same = document.read_bytes()
     article.sandbox.clear_requests()
-    write(document, same)
     os.close(os.open(document, os.O_RDWR))
-    shell('cp "$1" "$1.new" && mv "$1.new" "$1"', document)
     with document.open("r+b") as stream:
         os.close(os.dup(stream.fileno()))
         stream.write(same[:10])
-    assert document.read_bytes() == same
     assert article.sandbox.requests() == []
+    write(document, same)
+    shell('cp "$1" "$1.new" && mv "$1.new" "$1"', document)
+    assert document.read_bytes() == same
+    assert updates(article.sandbox) == 0
+    article.mount.claim("flush of inode")
+    article.sandbox.ask("PUT", f"/v2/account/articles/{article.id}", {"description": "From elsewhere."})
+    assert errno_of(lambda: write(document, same)) == errno.ESTALE
+    assert metadata(article.path)["description"] == "From elsewhere."
 
 
 def test_what_is_refused(article: Article) -> None:
@@ -302,6 +309,80 @@ def test_what_was_changed_elsewhere(article: Article) -> None:
     again = document.read_bytes()
     write(document, again.replace(b"From elsewhere.", b"From here."))
     assert metadata(article.path)["description"] == "From here."
+
+
+@pytest.mark.parametrize(
+    "save",
+    ['cp "$2" "$1"', 'cat "$2" > "$1"', 'cp "$2" "$1.new" && mv "$1.new" "$1"', 'cat "$1"; cp "$2" "$1"'],
+)
+def test_two_edits_of_one_reading(article: Article, tmp_path: Path, save: str) -> None:
+    """The second is ESTALE and the first stays, also if the document was looked at in between. Made from a
+    reading of its own, it counts.
+    """
+    article.mount.claim("(flush|rename) of inode")
+    document = article / DOT / "metadata.json"
+    first, second = tmp_path / "first", tmp_path / "second"
+    edit = '.tags = ["second"] | .keywords = .tags'
+    shell("""jq '.description = "First"' "$1" > "$2" """, document, first)
+    shell("""jq "$3" "$1" > "$2" """, document, second, edit)
+    shell(save, document, first)
+    done = run("bash", "-c", save, "bash", document, second, code=None)
+    assert done.returncode != 0 or save.startswith('cat "$2"')  # which does not look what its close says
+    assert "since it was read" in (article / DOT / "last-error").read_text()
+    shown = metadata(article.path)
+    assert (shown["description"], shown["tags"]) == ("First", [])
+    shell('jq "$3" "$1" > "$2"', document, second, edit)
+    shell('cp "$2" "$1"', document, second)
+    shown = metadata(article.path)
+    assert (shown["description"], shown["tags"]) == ("First", ["second"])
+
+
+def test_an_editor_saves_again(article: Article, tmp_path: Path) -> None:
+    """vim, three times, without reading in between, while others read what it has saved."""
+    document = article / DOT / "metadata.json"
+    script = tmp_path / "script.vim"
+    script.write_text(
+        "".join(
+            f'%s/"description": ".*"/"description": "Words {n}."/\nw\nsilent !cat % > /dev/null\n'
+            for n in range(3)
+        )
+        + "q\n"
+    )
+    vim = "vim -es -u NONE -i NONE --cmd 'set nocompatible swapfile backupskip= writebackup'"
+    shell(f'{vim} -S "$1" "$2" < /dev/null', script, document)
+    assert metadata(article.path)["description"] == "Words 2."
+    assert updates(article.sandbox) == 3
+
+
+def test_who_looks_does_not_write(
+    make_mount: MakeMount, make_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """A note that was changed elsewhere since it was read is not overwritten, though somebody has read the
+    newer one meanwhile.
+    """
+    mount = make_mount("--dir-timeout", "1", sandbox=make_sandbox("example"))
+    mount.claim("flush of inode")
+    notes = mount / "projects" / GLACIER / DOT / "notes"
+    (notes / "new.txt").write_text(
+        "The stakes of 2021, and all that was written since they were set in 2019.\n"
+    )
+    (note,) = notes.iterdir()
+    script = 'sed "s/2021/2022/" "$1" > "$2"; echo; read; cp "$2" "$1"'
+    with subprocess.Popen(
+        ["bash", "-c", script, "bash", note, tmp_path / "edited"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as editor:
+        assert editor.stdout is not None
+        assert editor.stdout.readline() == b"\n"
+        path = mount.sandbox.requests("api", "GET", r"/notes/\d+$")[-1]["path"]
+        mount.sandbox.ask("PUT", path, {"text": note.read_text() + "theirs"})
+        wait_until(lambda: note.read_text().endswith("theirs\n"))
+        _, said = editor.communicate(b"\n", timeout=60)
+        assert editor.returncode != 0
+        assert b"Stale file handle" in said
+    assert note.read_text().endswith("theirs\n")
 
 
 def test_what_cannot_be_written(article: Article) -> None:
