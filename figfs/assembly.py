@@ -221,12 +221,13 @@ def assemble(
     public = PublicItems(
         client=client, tree=tree, listings=listings, dir_timeout=dir_timeout, keeping=keeping
     )
+    linked = LinkedFiles(client=client, tree=tree, deletions=deletions, journal=journal)
     linking = Linking(
         tree=tree,
         listings=listings,
         renaming=renaming,
         membership=Membership(client=client, tree=tree, listings=listings, look_up=public.look_up),
-        linked=LinkedFiles(client=client, tree=tree, deletions=deletions),
+        linked=linked,
         dir_timeout=dir_timeout,
     )
     xattrs = ExtendedAttributes(
@@ -317,6 +318,7 @@ def assemble(
         spool_directory=spool_directory,
         resumer=resumer,
         deletions=deletions,
+        linked=linked,
         ledger=ledger,
     )
     publishing = Publishing(
@@ -338,7 +340,7 @@ def assemble(
         lookup=filesystem.lookup,
     )
     publishing.on_changed = items.on_changed = dot_figshare.forget
-    services = (deletions.run, settler.run, *writers)
+    services = (deletions.run, settler.run, linked.run, *writers)
     return Parts(
         filesystem,
         tree,

@@ -566,7 +566,7 @@ class FileSystem:
 
     def owed(self) -> int:
         """How many uploads and deletions Figshare is owed."""
-        return self._settler.owed() + self._resumer.owed()
+        return self._settler.owed() + self._resumer.owed() + self.linking.owed()
 
 
 def _may_be_dropped(node: Node) -> bool:

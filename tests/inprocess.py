@@ -156,7 +156,7 @@ class World:
         return self.directory / "spool"
 
     def owed(self) -> int:
-        return self.settler.owed() + self.parts.resumer.owed()
+        return self.fs.owed()
 
     # -- as a program ------------------------------------------------------------
 

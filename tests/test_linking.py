@@ -386,6 +386,71 @@ async def test_a_replacement_that_fails(tmp_path: Path, clock: MockClock) -> Non
         assert await w.readlink(f"{A}/x") == URL
 
 
+async def test_a_replacement_is_checked_before_the_old_link_goes(tmp_path: Path, clock: MockClock) -> None:
+    """What figfs itself refuses costs nothing: EINVAL, and no DELETE was sent."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        _, handle = await w.create(f"{A}/f")
+        await w.files.write(handle, 0, b"being written")
+        with pytest.raises(OSError, match="on their way"):
+            await w.rename(f"{A}/x", f"{A}/y")
+        assert w.wire.count("DELETE", "") == 0
+        assert links(w, article) == {"x": URL}
+        assert w.journal.deletions() == []
+
+
+async def test_a_replacement_without_an_answer(tmp_path: Path, clock: MockClock) -> None:
+    """ETIMEDOUT; the old link is there again as soon as Figshare answers, and never gone for good."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        gate = w.wire.hold("POST", "/files$")
+        with errno_of(errno.ETIMEDOUT):
+            await w.rename(f"{A}/x", f"{A}/y")
+        assert w.owed() == 1
+        gate.open()
+        await w.settled()
+        assert links(w, article) == {"x": URL}
+        assert await w.refreshed(A) == ["x"]
+        assert w.journal.deletions() == []
+
+
+async def test_a_crash_between_the_old_link_and_the_new_one(tmp_path: Path, clock: MockClock) -> None:
+    """The next mount puts the old one back."""
+    async with open_article(tmp_path) as (w, article):
+        sandbox = w.sandbox
+        await w.symlink(URL, f"{A}/x")
+        w.wire.hold("POST", "/files$")
+        with errno_of(errno.ETIMEDOUT):
+            await w.rename(f"{A}/x", f"{A}/y")
+        assert links(w, article) == {}
+        async with open_world(tmp_path / "state", sandbox=sandbox) as again:
+            await again.settled()
+            assert await again.ls(A) == ["x"]
+            assert await again.readlink(f"{A}/x") == URL
+            assert again.journal.deletions() == []
+
+
+async def test_a_link_that_cannot_be_put_back(tmp_path: Path, clock: MockClock) -> None:
+    """Its URL stays where a person finds it, and ``figfs retry`` puts it back."""
+    async with open_article(tmp_path) as (w, article):
+        await w.symlink(URL, f"{A}/x")
+        w.refuse_uploads(403, "not now")
+        with errno_of(errno.EPERM):
+            await w.rename(f"{A}/x", f"{A}/y")
+        [row] = w.journal.deletions()
+        assert URL in row.reason
+        report = await w.parts.ledger.report()
+        assert [(entry["state"], entry["reason"]) for entry in report["deletions"]] == [
+            ("parked", row.reason)
+        ]
+        assert await w.refreshed(A) == []
+        w.faults()
+        await w.parts.parking.retry(row.row)
+        await w.settled()
+        assert links(w, article) == {"x": URL}
+        assert w.journal.deletions() == []
+
+
 async def test_unlinked_and_made_anew(tmp_path: Path, clock: MockClock) -> None:
     """``rm x; ln -s … x``: the deletion is carried out before Figshare is asked for the new one."""
     async with open_article(tmp_path) as (w, article):

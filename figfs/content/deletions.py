@@ -71,6 +71,8 @@ class Deletions:
     def start(self, rows: Iterable[Deletion]) -> None:
         """Take up what an earlier mount owes: hidden at once, and deleted when its grace is over."""
         for row in rows:
+            if row.url:
+                continue  # to be put back, not to be deleted: ``linkedfiles.py``
             if row.state is State.PARKED:
                 log.warning(
                     "parked: the deletion of %s of article %s (%s)", row.name, row.article_id, row.reason

@@ -24,6 +24,7 @@ from figfs.figshare.client import Client
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, Key, Kind
 from figfs.namespace.tree import Tree
+from figfs.verbs.linkedfiles import LinkedFiles
 from figfs.writing.journal import Deletion, Journal, State, Upload
 
 TAKE_BACK_TIMEOUT = 15.0  #: seconds for what Figshare has of a discarded upload, while somebody waits
@@ -45,6 +46,7 @@ class Parking:
         spool_directory: Path,
         resumer: Resumer,
         deletions: Deletions,
+        linked: LinkedFiles,
         ledger: Ledger,
     ) -> None:
         self._client = client
@@ -55,6 +57,7 @@ class Parking:
         self._spool_directory = spool_directory
         self._resumer = resumer
         self._deletions = deletions
+        self._linked = linked
         self._ledger = ledger
 
     async def retry(self, number: int, *, replace: bool = False) -> None:
@@ -66,7 +69,7 @@ class Parking:
         there = await self._on_figshare(row) if isinstance(row, Upload) else None
         row = self._parked(number)  # No await from here: it is parked still.
         if isinstance(row, Deletion):
-            self._deletions.take_up(row)
+            (self._linked if row.url else self._deletions).take_up(row)
             return
         if there is not None and there not in row.replaces:
             if not replace:

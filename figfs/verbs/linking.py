@@ -49,6 +49,10 @@ class Linking:
         self._dir_timeout = dir_timeout
         self._held = itertools.count(1)
 
+    def owed(self) -> int:
+        """How many links Figshare is to have again."""
+        return self._linked.owed()
+
     async def symlink(self, parent: Container, name: str, target: str) -> LinkNode:
         """A new link called ``name``. Asks Figshare while the program waits, which must hear of a refusal."""
         if parent.kind not in (Kind.COLLECTION, Kind.ARTICLE, Kind.FOLDER):

@@ -23,7 +23,7 @@ from typing import Any
 
 from figfs.figshare.records import Id
 
-SCHEMA_VERSION = 3  #: ``PRAGMA user_version``: the number of the last migration
+SCHEMA_VERSION = 4  #: ``PRAGMA user_version``: the number of the last migration
 
 
 class State(enum.StrEnum):
@@ -103,7 +103,11 @@ class Upload:
 
 @dataclasses.dataclass(slots=True)
 class Deletion:
-    """A stored file that Figshare is to delete: WAITING until ``due``, then OWED; PARKED if refused."""
+    """A stored file that Figshare is to delete: WAITING until ``due``, then OWED; PARKED if refused.
+
+    With ``url`` it is a linked file, which led there, and made room for another one (``linkedfiles.py``):
+    unless that has come, it is to be put back.
+    """
 
     row: int
     article_id: Id
@@ -114,6 +118,7 @@ class Deletion:
     state: State = State.OWED
     reason: str = ""
     made_at: float = 0.0  #: wall clock, seconds; set by ``Journal.add_deletion``
+    url: str = ""
 
 
 class Journal:
@@ -296,7 +301,8 @@ def _migrate(database: sqlite3.Connection, version: int) -> None:
         )
     if version < 2:
         _to_version_2(database)
-    # Since version 3 a row has extended attributes; an older row has none.
+    # Since version 3 a row has extended attributes, since version 4 a deletion may have a URL; older rows
+    # have none.
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
