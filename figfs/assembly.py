@@ -16,7 +16,7 @@ from figfs import openers
 from figfs.content.deletions import Deletions
 from figfs.content.journaling import Journaling
 from figfs.content.lookahead import Lookahead
-from figfs.content.openfiles import OpenFiles
+from figfs.content.openfiles import OpenFiles, Waiting
 from figfs.content.quota import Quota
 from figfs.content.renaming import Renaming
 from figfs.content.resuming import Resumer
@@ -55,12 +55,22 @@ from figfs.verbs.publicitems import PublicItems
 from figfs.verbs.searches import Searches
 from figfs.verbs.xattrs import ExtendedAttributes
 from figfs.writing.journal import Journal, read_journal
+from figfs.writing.sending import PARTS_AT_ONCE, Places
 from figfs.writing.spool import Spool, path_of
-from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
+from figfs.writing.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
 LONGEST_PATIENCE = 10.0  #: seconds that a program waits for a fresh listing where an older one can be shown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shared:
+    """What the accounts in a mount share with it: the limits are the mount's, not each one's."""
+
+    cache: BlockCache
+    places: Places
+    waiting: Waiting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Parts:
     deletions: Deletions
     resumer: Resumer
     uploader: Uploader
-    cache: BlockCache
+    shared: Shared
     journal: Journal
     ledger: Ledger
     parking: Parking
@@ -104,7 +114,7 @@ def assemble(
     listing_store: ListingStore | None = None,
     store: BlockStore | None = None,
     memory: int = MEMORY,
-    cache: BlockCache | None = None,
+    shared: Shared | None = None,
     numbering: Callable[[Key], int] = inode_of,
     inside: bool = False,
     verify: str = "end",
@@ -121,8 +131,8 @@ def assemble(
 ) -> Parts:
     """Put a mount together; nothing is asked of Figshare yet. ``nursery``: the services nursery. Times in
     seconds. ``account``: None where only public items are shown. ``listing_store``: listings on disk, or
-    None. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory; ``cache``:
-    that of the mount around it, instead of both. ``numbering``, ``inside``: see ``Tree``.
+    None. ``store``: the blocks on disk, scanned, or None; ``memory``: bytes of blocks in memory; ``shared``:
+    that of the mount around it, instead of all this. ``numbering``, ``inside``: see ``Tree``.
     ``journal_path``: where the status may read ``journal`` beside the event loop; None: in it.
     ``documents``: what is in every ``.figshare``, instead of what Figshare tells.
     """
@@ -150,14 +160,19 @@ def assemble(
     )
     spool = Spool(spool_directory)
     unclosed = _unclosed(spool, journal)
-    if cache is None:
-        cache = BlockCache(nursery=nursery, store=store, max_bytes=memory)
+    if shared is None:
+        shared = Shared(
+            cache=BlockCache(nursery=nursery, store=store, max_bytes=memory),
+            places=Places(parts=parts_at_once),
+            waiting=Waiting(),
+        )
+    cache = shared.cache
     stored_files = StoredFiles(client=client, cache=cache, verify=verify)
     uploader = Uploader(
         client=background,
         journal=journal,
         spool_directory=spool_directory,
-        parts_at_once=parts_at_once,
+        places=shared.places,
         read_source=stored_files.read_source,
     )
     uploader.on_stored = stored_files.adopt
@@ -178,6 +193,7 @@ def assemble(
         spool=spool,
         deletions=deletions,
         quota=quota,
+        waiting=shared.waiting,
         close_timeout=close_timeout,
         maximum_file_size=limit if limit is not None and limit > 0 else None,
         still_open=still_open,
@@ -350,7 +366,7 @@ def assemble(
         deletions,
         resumer,
         uploader,
-        cache,
+        shared,
         journal,
         ledger,
         parking,

@@ -331,6 +331,7 @@ class Colleagues:
         )
         account_id = naming.id_from_name(directory.name)
         if account_id is None:
+            log.warning("%s stays here: that is the name of no account", what)
             return
         while True:
             try:

@@ -26,7 +26,7 @@ import pyfuse3
 import trio
 
 from figfs import kernel
-from figfs.assembly import Parts, assemble
+from figfs.assembly import Parts, Shared, assemble
 from figfs.colleagues import Colleagues, journal_of
 from figfs.control.commands import Commands
 from figfs.control.offline import LISTINGS, Presence, known_account, owner, watch_account
@@ -42,7 +42,6 @@ from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.namespace.listingstore import ListingStore, open_listing_store
 from figfs.namespace.nodes import Key, inode_of
 from figfs.namespace.tree import Tree
-from figfs.reading.blockcache import BlockCache
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.routing import Router
 from figfs.settings import Settings
@@ -134,7 +133,7 @@ async def _serve(
             nursery=services,
             router=router,
             place_of=parts.accounts.directory_of,
-            make=functools.partial(make, cache=parts.cache, inside=True),
+            make=functools.partial(make, shared=parts.shared, inside=True),
             service=_kept_running,
             store=store,
             read_only=settings.read_only,
@@ -221,7 +220,7 @@ def _assemble(
     listing_store: ListingStore | None,
     nursery: trio.Nursery,
     store: BlockStore | None = None,
-    cache: BlockCache | None = None,
+    shared: Shared | None = None,
     numbering: Callable[[Key], int] = inode_of,
     inside: bool = False,
 ) -> Parts:
@@ -244,7 +243,7 @@ def _assemble(
         grace=settings.grace,
         store=store,
         memory=settings.memory,
-        cache=cache,
+        shared=shared,
         verify=settings.verify,
         lookahead=settings.lookahead,
         search_limit=settings.search_limit,

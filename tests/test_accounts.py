@@ -33,6 +33,7 @@ from figfs.namespace.nodes import (
 from figfs.routing import FIRST_HANDLE, Router
 from figfs.sandbox import members
 from figfs.sandbox.state import Sandbox
+from figfs.writing.sending import PARTS_AT_ONCE
 
 PLACE = "institution/accounts"
 SVEN, OTHER, THIRD = 1000002, 1000003, 1000004
@@ -85,12 +86,12 @@ async def open_institution(
             return assemble(
                 **given,
                 spool_directory=state / "spool",
-                cache=world.parts.cache,
+                shared=world.parts.shared,
                 inside=True,
                 uid=1000,
                 gid=1000,
                 umask=0o022,
-                close_timeout=60.0,
+                close_timeout=1000.0,
                 dir_timeout=60.0,
                 grace=GRACE,
                 still_open=lambda pid, inode: False,
@@ -393,6 +394,29 @@ async def test_an_account_is_opened_anew(
 
 
 # ---- what is owed ----------------------------------------------------------------------------------------
+
+
+async def test_limits_are_the_mounts(tmp_path: Path, clock: MockClock) -> None:
+    """Parts in flight are counted over all accounts, and so are closes that wait."""
+    async with open_institution(tmp_path / "state") as i:
+        gate = i.world.wire.hold("PUT", "/upload/")
+        for name in ("sven@example.org", "member3@example.org"):
+            fs = await i.enter(name)
+            root = await i.place(name)
+            articles = await i.look(fs, root.inode, "articles")
+            node = await fs.mkdir(articles.inode, b"Large", 0o755)
+            _, number = fs.create(node.inode, b"data", 0o644, 1)
+            await fs.files.write(number, 0, name.encode() * 1000)
+            i.world.services.start_soon(fs.flush, number)
+        with trio.fail_after(100):
+            while i.world.wire.count("POST", "/files$") < 2 or i.world.wire.count("PUT", "/upload/") < 6:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        assert i.world.wire.count("PUT", "/upload/") == PARTS_AT_ONCE
+        assert i.world.parts.shared.waiting.flushes == 2
+        gate.open()
+        with trio.fail_after(100):
+            while i.world.parts.shared.waiting.flushes:  # noqa: ASYNC110 (they end by themselves)
+                await trio.sleep(0.1)
 
 
 async def test_what_is_owed_is_sent_by_the_next_mount(tmp_path: Path, clock: MockClock) -> None:

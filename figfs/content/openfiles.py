@@ -39,6 +39,13 @@ WAITING_FLUSHES = 192
 SIGNAL_INTERVAL = 0.25  #: seconds between looks at the signals of a program that waits in ``close()``
 
 
+@dataclasses.dataclass(slots=True)
+class Waiting:
+    """What waits in the handlers of a mount, for whichever account."""
+
+    flushes: int = 0
+
+
 @dataclasses.dataclass(eq=False, slots=True)
 class Handle:
     """One open file description. Without local bytes, it reads the version of when it was opened."""
@@ -74,6 +81,7 @@ class OpenFiles:
         spool: Spool,
         deletions: Deletions,
         quota: Quota,
+        waiting: Waiting,
         close_timeout: float,
         maximum_file_size: int | None,
         still_open: Callable[[int, int], bool] = openers.still_open_for_writing,
@@ -95,7 +103,7 @@ class OpenFiles:
         self._now_ns = now_ns
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
-        self._waiting = 0  # FLUSH requests
+        self._waiting = waiting
         self._settler: Settler | None = None
 
     @property
@@ -376,15 +384,15 @@ class OpenFiles:
             return
         if self._still_open(handle.pid, file.node.inode):
             return
-        self._waiting += 1
+        self._waiting.flushes += 1
         try:
             settled = self.settler.settle(file, closed=True)
             await self._wait(handle, file.journaled)
-            if self._waiting <= WAITING_FLUSHES:
+            if self._waiting.flushes <= WAITING_FLUSHES:
                 with trio.move_on_after(self._close_timeout):
                     await self._wait(handle, settled)
         finally:
-            self._waiting -= 1
+            self._waiting.flushes -= 1
         self._raise_sticky(file)
         if file.node.local_size is not None:
             file.accepted = True

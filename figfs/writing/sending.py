@@ -15,6 +15,8 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Part
 from figfs.settings import MOST_PARTS
 
+FILES_AT_ONCE = 8
+PARTS_AT_ONCE = 6  #: Figshare's own client sends all at once, and 32 are refused (quirks U4)
 CHUNK = 1 << 20  #: bytes asked of a stored file at once
 ENOUGH_FAILURES = 3  #: parts that failed one after the other, none having come through: the rest waits
 
@@ -40,15 +42,25 @@ class TokenGone(Exception):
     """The uploader does not know the upload any more."""
 
 
-class Sender:
-    """Sends parts, ``at_once`` of all uploads together."""
+class Places:
+    """How much of all uploads of a mount, in whosever name, may be in flight: ``files`` until they are
+    completed, and ``parts``.
+    """
 
-    def __init__(self, client: Client, at_once: int) -> None:
+    def __init__(self, *, files: int = FILES_AT_ONCE, parts: int = PARTS_AT_ONCE) -> None:
+        self.files = trio.CapacityLimiter(files)
+        self.parts = trio.CapacityLimiter(min(parts, MOST_PARTS))
+
+
+class Sender:
+    """Sends parts, so many at once as there are ``places``."""
+
+    def __init__(self, client: Client, places: trio.CapacityLimiter) -> None:
         self._client = client
+        self._places = places
         # Each upload asks for no more places than there are, so that a small file comes between the parts of
         # a large one.
-        self._at_once = min(at_once, MOST_PARTS)
-        self._places = trio.CapacityLimiter(self._at_once)
+        self._at_once = int(places.total_tokens)
 
     async def send(
         self, upload_url: str, parts: list[Part], source: Path | ReadStored, progress: Progress

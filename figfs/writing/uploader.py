@@ -39,7 +39,7 @@ from figfs.figshare.records import Upload as Session
 from figfs.writing import parts
 from figfs.writing.journal import Journal, State, Upload
 from figfs.writing.looks import Looks
-from figfs.writing.sending import Progress, ReadStored, Sender, TokenGone
+from figfs.writing.sending import Places, Progress, ReadStored, Sender, TokenGone
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,6 @@ SMALL = 16 << 20  #: bytes of a file whose assembly says what is usual
 ASSEMBLY_TIMEOUT = 300.0  #: how long others wait for the assembly (quirks U11), before it counts as a failure
 #: With the right MD5, how long to wait for ``available`` too: it may never come (quirks U11).
 SETTLE_TIMEOUT = 10.0
-PARTS_AT_ONCE = 6  #: Figshare's own client sends all at once, and 32 are refused (quirks U4)
 MISMATCHES = 3  #: uploads of one file that may arrive damaged before it counts as refused
 
 
@@ -69,8 +68,8 @@ async def _no_source(upload: Upload, start: int, end: int) -> bytes:
 
 
 class Uploader:
-    """Uploads for one account. ``files_at_once`` (until they are completed) and ``parts_at_once`` bound what
-    is in flight over all of them. ``read_source`` gives the bytes of moves, which have no local copy.
+    """Uploads for one account. ``places`` bound what is in flight over all of them. ``read_source`` gives the
+    bytes of moves, which have no local copy.
     """
 
     def __init__(
@@ -79,8 +78,7 @@ class Uploader:
         client: Client,
         journal: Journal,
         spool_directory: Path,
-        files_at_once: int = 8,
-        parts_at_once: int = PARTS_AT_ONCE,
+        places: Places | None = None,
         read_source: ReadSource = _no_source,
     ) -> None:
         self._client = client
@@ -89,8 +87,9 @@ class Uploader:
         #: Called with each file that Figshare has now, verified, and the spool file with its bytes.
         self.on_stored: Callable[[File, Path], None] = lambda stored, path: None
         self._claimed: set[Id] = set()  #: files that uploads have announced: theirs, not another's
-        self._files = trio.CapacityLimiter(files_at_once)
-        self._sender = Sender(client, parts_at_once)
+        places = places or Places()
+        self._files = places.files
+        self._sender = Sender(client, places.parts)
         self._looks = Looks(client)
         self._read_source = read_source
         self._usual_assembly = ASSEMBLY

@@ -15,7 +15,8 @@ from trio.testing import MockClock
 from figfs.errors import Changed, Forbidden, QuotaExceeded, VerificationFailed
 from figfs.figshare.records import Id
 from figfs.writing.journal import Upload
-from figfs.writing.uploader import PARTS_AT_ONCE, Uploader
+from figfs.writing.sending import PARTS_AT_ONCE
+from figfs.writing.uploader import Uploader
 
 CONTENT = bytes(range(256)) * 14  # four parts of 1000 bytes
 INITIATE = r"/articles/\d+/files$"
