@@ -34,17 +34,21 @@ LOOK = ["GET /figshareresourcesync/changelist.xml"]
 
 
 @contextlib.asynccontextmanager
-async def portal(tmp_path: Path, clock: MockClock, count: int) -> AsyncIterator[tuple[World, list[int]]]:
-    """A mount, and a sandbox with so many public articles; they were published a while ago."""
+async def figshare(clock: MockClock, count: int) -> AsyncIterator[tuple[Sandbox, list[int]]]:
+    """A sandbox with so many public articles; they were published a while ago."""
     async with open_sandbox(base_url=BASE, seed="empty") as sandbox:
-        ids = await seed.bulk(sandbox, count=count, files=[100])
-        for number in ids:
-            publish(sandbox, number)
-        clock.jump(2 * freshness.SETTLING)
-        async with open_world(
-            tmp_path / "mount", sandbox=sandbox, dir_timeout=TIMEOUT, timeout=50_000
-        ) as world:
-            yield world, ids
+        yield sandbox, await seed.bulk(sandbox, count=count, files=[100], published=True)
+
+
+def mounted(directory: Path, sandbox: Sandbox) -> contextlib.AbstractAsyncContextManager[World]:
+    return open_world(directory, sandbox=sandbox, dir_timeout=TIMEOUT, timeout=1_000_000)
+
+
+@contextlib.asynccontextmanager
+async def portal(tmp_path: Path, clock: MockClock, count: int) -> AsyncIterator[tuple[World, list[int]]]:
+    """A mount of it."""
+    async with figshare(clock, count) as (sandbox, ids), mounted(tmp_path / "mount", sandbox) as world:
+        yield world, ids
 
 
 def publish(sandbox: Sandbox, number: int) -> None:
@@ -65,6 +69,12 @@ async def show(w: World, ids: list[int]) -> list[str]:
     for number in ids:
         await w.ls(f"public/articles/{number}")
     return list(w.wire.asked)
+
+
+async def behind(w: World) -> None:
+    """Wait for what is asked for behind what is shown."""
+    while w.listings._loading:  # noqa: ASYNC110 (there is no event for "nothing is loaded any more")
+        await trio.sleep(0.1)
 
 
 def pass_time(clock: MockClock, seconds: float = TIMEOUT + 1) -> None:
@@ -127,6 +137,38 @@ async def test_what_was_withdrawn_is_gone(tmp_path: Path, clock: MockClock) -> N
             with errno_of(errno.ENOENT):
                 await w.node(f"public/articles/{ids[2]}")
         assert w.wire.asked[4:] == items(ids[2:3])
+
+
+async def test_a_remount(tmp_path: Path, clock: MockClock) -> None:
+    """What an earlier mount has kept is compared with the list, but for a few that are asked for anyway."""
+    async with figshare(clock, 30) as (sandbox, ids):
+        async with mounted(tmp_path / "mount", sandbox) as w:
+            await show(w, ids)
+            await rename(w, ids[20], "Another title")
+            await trio.sleep(1)  # until they are on the disk
+        clock.jump(20 * freshness.HOUR)
+        async with mounted(tmp_path / "mount", sandbox) as w:
+            await show(w, ids)
+            await behind(w)
+            assert [line for line in w.wire.asked if "/v2/" not in line] == DISCOVERY + LOOK
+            assert w.wire.count("GET", f"/articles/{ids[20]}$") == 1
+            assert len(w.wire.asked) < 12
+            assert await version(w, ids[20]) == 2
+            pass_time(clock)
+            assert len(await show(w, ids)) < 8
+
+
+async def test_what_was_kept_for_long_is_asked_for(tmp_path: Path, clock: MockClock) -> None:
+    """After a day the list is no ground to stand on."""
+    async with figshare(clock, 5) as (sandbox, ids):
+        async with mounted(tmp_path / "mount", sandbox) as w:
+            await show(w, ids)
+            await trio.sleep(1)
+        clock.jump(25 * freshness.HOUR)
+        async with mounted(tmp_path / "mount", sandbox) as w:
+            await show(w, ids)
+            await behind(w)
+            assert set(items(ids)) <= set(w.wire.asked)
 
 
 # ---- when it is not asked ------------------------------------------------------------

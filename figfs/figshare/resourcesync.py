@@ -32,6 +32,9 @@ MOST_DOCUMENTS = 8  #: read to find the lists, and again to read them
 MOST_LISTS = 3  #: of one portal: one for each set of its items
 TIMEOUT = 6.0  #: seconds for all of these
 
+#: What takes milliseconds is read at once, a larger document in a thread: bytes, and entries.
+BYTES_AT_ONCE, ENTRIES_AT_ONCE = 128 << 10, 1000
+
 #: Seconds by which the parts of a list may overlap.
 OVERLAP = 60.0
 
@@ -131,7 +134,10 @@ async def read_lists(client: Client, portal: str, lists: Sequence[str], since: f
                     parts.append(await visit.get(entry.location))
                 else:
                     unread = max(unread, end)
-        told.append(await trio.to_thread.run_sync(_joined, got, parts, unread))
+        if sum(len(part.document.entries) for part in parts) <= ENTRIES_AT_ONCE:
+            told.append(_joined(got, parts, unread))
+        else:
+            told.append(await trio.to_thread.run_sync(_joined, got, parts, unread))
     return _together(told)
 
 
@@ -179,7 +185,8 @@ class _Visit:
         with trio.move_on_after(self._seconds):
             headers, body = await self._ask(url)
             self._seconds -= trio.current_time() - taken_at
-            document = await trio.to_thread.run_sync(sitemaps.parse, body)
+            small = len(body) <= BYTES_AT_ONCE or not body.lstrip().startswith(b"<")
+            document = sitemaps.parse(body) if small else await trio.to_thread.run_sync(sitemaps.parse, body)
             date = posix_time(headers.get("date"))
             if date is None:
                 raise BadAnswer(f"{self._what}: an answer without a date")

@@ -4,8 +4,9 @@
 A change list is believed for no more than this: that an article need not be asked for again yet. It is no
 part of the API, and what it covers is its own word. So:
 
-* An article is asked for itself at least once an hour, and when its portal's list names it, does not go back
-  to when the article was asked for last, or names something that may be any article.
+* An article is asked for itself at least once an hour, one that was kept on disk at least once a day, and
+  when its portal's list names it, does not go back to when the article was asked for last, or names something
+  that may be any article.
 * A portal whose list kept silent about a change, that was found when the article itself was asked for, is
   not asked again; nor is one whose list was of no use three times.
 * Only articles: what a collection or a project shows depends on its articles, of any portal. Only what the
@@ -66,6 +67,7 @@ class Freshness:
         self._tree = tree
         self._dir_timeout = dir_timeout
         self._portals: dict[str, _Portal] = {}
+        self._clock: float | None = None  #: what the API's was when Trio's was 0, as of the last answer
 
     async def unchanged_at(self, article: Container) -> float | None:
         """When, by Trio's clock, what is shown of ``article`` was still what Figshare has. None: ask for it.
@@ -92,7 +94,7 @@ class Freshness:
             return None
         if (
             self._told_of(article)[0] is None
-            or not _covers(changes, status)
+            or not self._covers(changes, status)
             or _names(changes, number, status)
         ):
             return None
@@ -101,19 +103,24 @@ class Freshness:
         portal.vain = 0
         return changes.horizon
 
-    def compare(self, article: Container, before: ArticleDetails, date: float | None) -> None:
-        """``article`` was asked for itself; ``before`` was shown, asked for at ``date``. Where it has changed
-        long before the portal's list was written, which does not name it, that list is not to be believed.
+    def asked(self, article: Container, before: object, date: float | None) -> None:
+        """``article`` was asked for itself; the record ``before``, asked for at ``date``, was known of it.
+
+        Where it has changed long before the portal's list was written, which does not name it, that list is
+        not to be believed.
         """
         number, place = self._told_of(article)
-        portal = self._portals.get(place or "")
-        record = article.record
-        if portal is None or portal.changes is None or number is None or date is None:
+        record, status = article.record, article.status
+        if number is None or place is None or status.date is None or status.listed_at is None:
             return
-        if not isinstance(record, ArticleDetails) or record.modified_date is None:
+        self._clock = status.date - status.listed_at
+        portal = self._portals.get(place)
+        if portal is None or portal.changes is None or date is None or not isinstance(record, ArticleDetails):
             return
-        same = (before.version, before.modified_date) == (record.version, record.modified_date)
         changed, changes = record.modified_date, portal.changes
+        if not isinstance(before, ArticleDetails) or changed is None:
+            return
+        same = (before.version, before.modified_date) == (record.version, changed)
         if same or not max(date, changes.since) + SETTLING < changed < changes.until - 10 * SETTLING:
             return
         if changes.articles.get(number, -math.inf) < date and changes.unclear < date:
@@ -129,10 +136,10 @@ class Freshness:
         reference = identifiers.parse_reference(str(article.key.id))
         if reference is None or reference.version is not None or not isinstance(reference.id, int):
             return None, None
-        listed_at = status.listed_at
-        if status.date is None or listed_at is None or listed_at < status.expired_at:
+        if status.date is None or status.listed_at is None or status.listed_at < status.expired_at:
             return None, None
-        if trio.current_time() >= listed_at + TRUSTED or standing.hides_files(record):
+        known_at = status.listed_at if status.restored_at is None else status.restored_at
+        if trio.current_time() >= known_at + TRUSTED or standing.hides_files(record):
             return None, None
         pages = (record.url_public_html, record.figshare_url)
         place = next((found for page in pages if (found := self._portal_of(page)) is not None), None)
@@ -151,6 +158,14 @@ class Freshness:
 
     def _is_worth_it(self, place: str) -> bool:
         return self._dir_timeout > 0 and len(self._in_use(place)) >= FEWEST
+
+    def _covers(self, changes: Changes, status: ListingStatus) -> bool:
+        """Whether the lists tell of all that has happened since the article was asked for."""
+        if status.date is None or self._clock is None or changes.date - status.date > DAY:
+            return False
+        # A portal whose clock is behind the API's dates its changes before what was asked for after them.
+        in_time = changes.date - changes.taken_at > self._clock - SETTLING
+        return in_time and changes.since <= status.date - SETTLING
 
     # -- portals ------------------------------------------------------------
 
@@ -205,14 +220,6 @@ class Freshness:
             visible(portal.origin),
             visible(why),
         )
-
-
-def _covers(changes: Changes, status: ListingStatus) -> bool:
-    """Whether the lists tell of all that has happened since the article was asked for."""
-    if status.date is None or status.listed_at is None or changes.since > status.date - SETTLING:
-        return False
-    # A portal whose clock is behind the API's dates its changes before what was asked for after them.
-    return changes.date - status.date > changes.taken_at - status.listed_at - SETTLING
 
 
 def _names(changes: Changes, number: int, status: ListingStatus) -> bool:

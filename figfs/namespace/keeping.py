@@ -9,9 +9,10 @@ that a file was added to it, perhaps (quirks L14). So:
   are three, and they tell the dates of all else.
 * A version of a public article is believed for good, once all of it was seen (``publicsources.is_fixed``),
   and never asked for again: it cannot change.
-* Other public items are never believed. Nothing lists them, so nothing tells that they were modified, and
-  there is no vouching for them but the request itself: one, behind the first look. What they hold is found by
-  id, so it is what was asked for that is refreshed, never a tree.
+* Other public items are never believed. Nothing lists them, so nothing tells that they were modified: one
+  request each, behind the first look, unless an article's portal tells that it has not changed
+  (``freshness.py``); then it is as if believed. What they hold is found by id, so it is what was asked for
+  that is refreshed, never a tree.
 * Any other is shown at its first look as well, and refreshed behind. So are the first few of those believed,
   and one a minute after that: who opens a directory sees its truth a moment later, and a walk through all of
   them costs no request each.

@@ -55,6 +55,7 @@ class _Contents(msgspec.Struct, frozen=True, array_like=True):
     collection: Collection | None
     time: float
     answer: bytes
+    date: float | None
 
 
 def encode(contents: Contents) -> bytes:
@@ -73,7 +74,15 @@ def encode(contents: Contents) -> bytes:
     record = contents.record
     project = record if isinstance(record, Project) else None
     collection = record if isinstance(record, Collection) else None
-    kept = _Contents(entries, contents.details, project, collection, contents.time, contents.answer)
+    kept = _Contents(
+        entries,
+        contents.details,
+        project,
+        collection,
+        contents.time,
+        contents.answer,
+        contents.date,
+    )
     data = msgspec.msgpack.encode(kept)
     return zlib.crc32(data).to_bytes(4, "big") + data
 
@@ -98,6 +107,7 @@ def decode(data: bytes) -> Contents:
         record=found.project if found.project is not None else found.collection,
         time=found.time,
         answer=found.answer,
+        date=found.date,
     )
 
 

@@ -20,7 +20,7 @@ import trio
 
 from figfs.errors import AWAY, FigfsError, NotFound, NotSupported, RemoteError, Unauthorized, Unreachable
 from figfs.figshare.client import Client
-from figfs.figshare.records import ArticleDetails, Id
+from figfs.figshare.records import Id
 from figfs.namespace import publicsources, sources
 from figfs.namespace.freshness import Freshness
 from figfs.namespace.keeping import Keeping, stamp
@@ -112,7 +112,7 @@ class Listings:
             return
         again = status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE
         if again or (isinstance(status.failure, Unauthorized) and self._client.may_be_mended):
-            event = self._start_loading(lister)
+            event = self._start_loading(lister, itself=must_succeed)
             if status.listed_at is None or must_succeed:
                 await event.wait()
                 if max_age is None:
@@ -122,7 +122,7 @@ class Listings:
                     await event.wait()
             if must_succeed and status.failure is None and not self._is_fresh(lister, age, confirmed=True):
                 # It expired while an older request was under way, or came from disk.
-                await self._start_loading(lister).wait()
+                await self._start_loading(lister, itself=True).wait()
         if status.failure is not None and (status.listed_at is None or must_succeed):
             raise copy.copy(
                 status.failure
@@ -151,7 +151,7 @@ class Listings:
             return False
         if status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE:
             with trio.move_on_after(self._patience):
-                await self._start_loading(lister).wait()
+                await self._start_loading(lister, itself=True).wait()
         return status.restored_at is None
 
     def _just_restored(self, lister: Container) -> bool:
@@ -165,7 +165,7 @@ class Listings:
         fresh = lister.status.failure is None and lister not in self._loading
         restored = lister.status.restored_at is not None
         if restored and fresh and self._keeping is not None and self._keeping.may_confirm():
-            self._start_loading(lister, self._background)
+            self._start_loading(lister, self._background, itself=True)
 
     async def show_new(self, container: Container, parent: Container, name: str) -> None:
         """Ask what is in ``container``, which is in no directory yet, and put it there. Raises why it cannot
@@ -196,22 +196,25 @@ class Listings:
         if lister.status.listed_at is None and lister.status.failed_at is None:
             self._start_loading(lister, self._background)
 
-    def _start_loading(self, lister: Container, client: Client | None = None) -> trio.Event:
+    def _start_loading(
+        self, lister: Container, client: Client | None = None, *, itself: bool = False
+    ) -> trio.Event:
+        """``itself``: it is to be asked for, whoever else may know that it has not changed."""
         event = self._loading.get(lister)
         if event is None:
             event = self._loading[lister] = trio.Event()
             self._nursery.start_soon(
-                self._load, lister, event, client or self._client, name=f"list {lister.path()}"
+                self._load, lister, event, client or self._client, itself, name=f"list {lister.path()}"
             )
         return event
 
-    async def _load(self, lister: Container, event: trio.Event, client: Client) -> None:
+    async def _load(self, lister: Container, event: trio.Event, client: Client, itself: bool) -> None:
         status = lister.status
         try:
             kept = None
             if status.listed_at is None and self._keeping is not None:
                 kept = self._keeping.find(lister)
-            if await self._is_unchanged(lister):
+            if not itself and await self._is_unchanged(lister):
                 status.failed_at, status.failure = None, None
             elif kept is None or kept.outdated:
                 await self._ask(lister, client, otherwise=kept)
@@ -225,7 +228,7 @@ class Listings:
         finally:
             del self._loading[lister]
             event.set()
-        if status.listed_at == -math.inf and status.failure is None:
+        if status.seen_at == -math.inf and status.failure is None:
             self._start_loading(lister, self._background)
 
     async def _is_unchanged(self, lister: Container) -> bool:
@@ -253,10 +256,10 @@ class Listings:
         self.on_listed(lister)
         listed_at = math.inf if publicsources.is_fixed(lister.key, contents) else started
         status.listed_at, status.failed_at, status.failure = listed_at, None, None
-        status.date = contents.date
-        if self._freshness is not None and isinstance(before, ArticleDetails):
-            self._freshness.compare(lister, before, date)
         status.restored_at, self._said_away = None, False
+        status.date = contents.date
+        if self._freshness is not None:
+            self._freshness.asked(lister, before, date)
         if self._keeping is not None:
             self._keeping.keep(lister, contents, started)
 
@@ -278,6 +281,7 @@ class Listings:
             status.listed_at, status.failed_at, status.failure = math.inf, None, None
             return
         status.restored_at, status.stamp = -math.inf if kept.outdated else now, kept.stamp
+        status.date = kept.contents.date
         status.listed_at = now if believed else -math.inf
 
     def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
