@@ -151,7 +151,7 @@ def check_target(mount: Mount, link: Path) -> None:
         return
     assert not target.startswith("/"), target
     place = posixpath.normpath(posixpath.join(str(link.parent), target))
-    assert place.startswith(f"{mount.path}/"), (link, target)
+    assert f"{place}/".startswith(f"{mount.path}/"), (link, target)
     # Seen from where it is, no step on the way is above the mount.
     depth = len(link.parent.relative_to(mount.path).parts)
     for part in target.split("/"):

@@ -173,6 +173,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, status: int, data: bytes, headers: dict[str, str], *, length: bool = True) -> None:
         entry = {"method": self.command, "path": self.url.path, "status": status, "bytes": 0}
+        entry |= {"port": self.server.server_port, "authorized": "Authorization" in self.headers}
         if self.url.path != "/v2/_control":
             self.state.requests.append(entry)
         self.send_response(status)
@@ -256,12 +257,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer({})
 
     def give_canned(self) -> bool:
-        """``{"method", "path" (regular expression), "status", "headers", "body" or "text" or "base64"}``.
+        """``{"method" and "path" (regular expressions), "status", "headers", "body" or "text" or "base64"}``.
 
         A list has one page, unless the test asks for the second itself.
         """
         for rule in self.state.canned:
-            if rule.get("method", "GET") == self.command and re.fullmatch(rule["path"], self.url.path):
+            asked = re.fullmatch(rule.get("method", "GET"), self.command)
+            if asked and re.fullmatch(rule["path"], self.url.path):
                 if "base64" in rule:
                     data = base64.b64decode(rule["base64"])
                 elif "text" in rule:
@@ -455,7 +457,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(json.dumps({"api": state.api, "token": TOKEN}), flush=True)
+    print(json.dumps({"api": state.api, "token": TOKEN, "uploader": state.uploader}), flush=True)
     signal.pause()
 
 

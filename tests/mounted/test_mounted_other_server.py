@@ -51,6 +51,7 @@ class OtherServer:
         ready = json.loads(line)
         self.api: str = ready["api"]
         self.token: str = ready["token"]
+        self.uploader: str = ready["uploader"]  #: the other server, where the token has no business
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """A request to the API, as another client of the same account."""
