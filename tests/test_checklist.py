@@ -20,6 +20,7 @@ from figfs.control.checklist import (
     of_project,
     stamp,
 )
+from figfs.errors import BadAnswer
 from figfs.figshare.cards import Card
 from figfs.figshare.records import Article, File
 
@@ -228,7 +229,8 @@ def test_whatever_figshare_says(
 ) -> None:
     """The list is made of anything, the same of the same, and lets nothing through that is owed or wrong."""
     points = of_article(item, files, published, local)
-    assert stamp(points, files) == stamp(of_article(item, files, published, local), files)
+    again = of_article(item, files, published, local)
+    assert stamp(points, "article", READY, files=files) == stamp(again, "article", dict(READY), files=files)
     if may_be_published(points):
         assert not local.owed
         assert not local.parked
@@ -245,7 +247,50 @@ def test_the_stamp_is_of_the_files(files: list[File]) -> None:
     """Another content, another stamp: what a person said yes to is what is published."""
     points = of_article(card(), files, None, Local())
     other = [msgspec.structs.replace(files[0], size=files[0].size + 1), *files[1:]]
-    assert stamp(points, files) != stamp(points, other)
+    assert stamp(points, "article", READY, files=files) != stamp(points, "article", READY, files=other)
+
+
+def test_the_stamp_is_of_all_that_becomes_public() -> None:
+    """What is not in the list, or unknown here, as well; not what changes by itself."""
+    points, files = of_article(card(), [file()], None, Local()), [file()]
+    told = READY | {"modified_date": "2026-01-01T00:00:00Z", "folder_structure": {}, "files": [], "size": 1}
+
+    def of(kind: str = "article", **changes: object) -> str:
+        return stamp(points, kind, told | changes, files=files)
+
+    seen = {of()}
+    for changes in (
+        {"id": 8}, {"references": ["https://x.test/"]}, {"funding": "A funder"}, {"resource_doi": "10.1/x"},
+        {"related_materials": [{"identifier": "x"}]}, {"defined_type": 9}, {"folder_structure": {"1": "raw"}},
+        {"embargo_date": "2040-01-01"}, {"timeline": {"firstOnline": "2024-01-01"}}, {"unheard of": [None]},
+        {"description": '<p><a href="https://x.test/">What they are.</a></p>'},
+    ):  # fmt: skip
+        assert of(**changes) not in seen
+        seen.add(of(**changes))
+    assert of("project") not in seen
+    assert of(modified_date="2027-01-01T00:00:00Z", files=[{}], size=2, thumb="https://x.test/t") == of()
+    links = [
+        file(status="", is_link_only=True, download_url=url) for url in ("https://a.test", "https://b.test")
+    ]
+    assert len({stamp([], "article", READY, files=[link]) for link in links}) == 2
+    [shown] = [point for point in of_article(card(), links[:1], None, Local()) if point.what == "linked"]
+    assert shown.text == "https://a.test"
+    nested: object = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(BadAnswer, match="too deeply"):
+        of(funding=nested)
+
+
+@pytest.mark.parametrize(
+    ("date", "text"),
+    [("2040-01-01", "until 2040-01-01"), (None, "for good"), (-9e10, "until an unknown day")],
+)
+def test_an_embargo_is_shown_with_its_end(date: object, text: str) -> None:
+    points = of_article(
+        card(is_embargoed=True, embargo_type="file", embargo_date=date), [file()], None, Local()
+    )
+    assert f"hides its files {text}" in [point.text for point in points if point.what == "embargo"]
 
 
 def drafts(*numbers: int) -> list[tuple[str, Article]]:
@@ -292,5 +337,7 @@ def test_what_is_in_a_projects_way(fields: dict[str, object], local: Local, what
 def test_the_stamp_knows_the_articles() -> None:
     """One goes and another comes: the list looks the same, and is of something else."""
     articles = [article for _, article in drafts(2, 4, 6)]
-    assert stamp([], articles=articles[:2]) == stamp([], articles=articles[1::-1])
-    assert stamp([], articles=articles[:2]) != stamp([], articles=articles[1:])
+    assert stamp([], "project", {}, articles=articles[:2]) == stamp(
+        [], "project", {}, articles=articles[1::-1]
+    )
+    assert stamp([], "project", {}, articles=articles[:2]) != stamp([], "project", {}, articles=articles[1:])

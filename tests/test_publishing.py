@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from errno import EBUSY, EINVAL, ELOOP, ENOENT, EROFS, ESTALE
@@ -73,6 +74,37 @@ async def test_only_what_was_listed_is_published(tmp_path: Path, autojump_clock:
         complete(world, number)
         listed = await ask(world, "check", path=A)
         await world.save(f"{A}/b.csv", b"two")
+        with errno_of(ESTALE):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        assert publications(world) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metadata": {"references": ["https://x.test/"]}},
+        {"metadata": {"related_materials": [{"identifier": "x"}]}},
+        {"description": '<p><a href="https://x.test/">All of it.</a></p>'},
+        {"defined_type": 9},
+    ],
+)
+async def test_what_is_not_in_the_list_counts(
+    tmp_path: Path, autojump_clock: MockClock, changes: dict[str, Any]
+) -> None:
+    """All that would become public and has changed since: ESTALE."""
+    async with open_article(tmp_path) as (world, number):
+        await world.save(f"{A}/a.csv", b"one")
+        complete(world, number)
+        listed = await ask(world, "check", path=A)
+        row = world.sandbox.store.row("SELECT * FROM articles WHERE id = ?", number)
+        assert row is not None
+        if "metadata" in changes:
+            changes = {"metadata": json.dumps(json.loads(row["metadata"]) | changes["metadata"])}
+        world.sandbox.store.update("articles", number, changes)
+        with errno_of(ESTALE):
+            await ask(world, "publish", path=A, stamp=listed["stamp"])
+        world.sandbox.store.update("articles", number, {name: row[name] for name in changes})
+        world.sandbox.store.run("UPDATE files SET folder = 'elsewhere' WHERE article_id = ?", number)
         with errno_of(ESTALE):
             await ask(world, "publish", path=A, stamp=listed["stamp"])
         assert publications(world) == 0

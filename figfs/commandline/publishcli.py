@@ -51,10 +51,10 @@ def publish_command(*, path: str, dry_run: bool, yes: bool, state_dir: str | Non
 
 
 def _draw(listed: dict[str, Any]) -> None:
-    title = visible(listed["title"], LONGEST)
+    title = _cut(visible(listed["title"]))
     print(f"{title}\n{listed['kind']} {visible(str(listed['id']))}, {visible(listed['status'])}\n")
     points = [
-        (MARKS.get(verdict, "?"), visible(what), visible(text, LONGEST))
+        (MARKS.get(verdict, "?"), visible(what), _cut(visible(text)))
         for verdict, what, text in listed["points"]
     ]
     width = max((len(what) for _, what, _ in points), default=0)
@@ -62,6 +62,12 @@ def _draw(listed: dict[str, Any]) -> None:
         print(f"  {mark:4}  {what:{width}}  {text}")
     wrong = sum(mark == "NO" for mark, _, _ in points)
     print(f"\n{count(wrong, 'point')} in the way" if wrong else "\nNothing is in the way.")
+
+
+def _cut(text: str) -> str:
+    """What is not shown of it is said: it is published all the same."""
+    more = len(text) - LONGEST
+    return text if more <= 0 else f"{text[:LONGEST]}… (and {count(more, 'character')} more)"
 
 
 def _publish(found: Found, stamp: str) -> int:

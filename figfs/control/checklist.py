@@ -10,12 +10,14 @@ import dataclasses
 import enum
 import hashlib
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from figfs.errors import BadAnswer
 from figfs.figshare.cards import Card
 from figfs.figshare.records import Article, File, Id
-from figfs.namespace import naming
+from figfs.namespace import naming, standing
 from figfs.terminal import amount, count
 
 NAMED = 5  #: names in one line; the others are counted
@@ -68,12 +70,36 @@ def may_be_published(points: Iterable[Point]) -> bool:
     return all(point.verdict is not Verdict.IN_THE_WAY for point in points)
 
 
-def stamp(points: Iterable[Point], files: Iterable[File] = (), articles: Iterable[Article] = ()) -> str:
-    """The same as long as a person would be shown the same list, of the same files or articles."""
+#: Of an item's details: what changes by itself, or is made from other fields; and the files, asked for apart.
+_BESIDES = re.compile(
+    r"(created|modified|published)_date|citation|thumb|size|files|articles_count|.*quota.*|.*url.*"
+)
+
+
+def stamp(
+    points: Iterable[Point],
+    kind: str,
+    details: Mapping[str, object],
+    *,
+    files: Iterable[File] = (),
+    articles: Iterable[Article] = (),
+) -> str:
+    """The same as long as the list, and all that would become public, are the same.
+
+    ``details``: as Figshare sent them, so that what is not in the list, or not known here, counts as well.
+    """
     shown = [(str(point.verdict), point.what, point.text) for point in points]
-    held = [(str(file.id), file.name, file.size, file.md5) for file in files]
+    held = [
+        (str(file.id), file.name, file.size, file.md5, file.download_url if file.is_link_only else "")
+        for file in files
+    ]
     inside = sorted(str(article.id) for article in articles)
-    return hashlib.blake2b(repr((shown, held, inside)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    told = {name: value for name, value in details.items() if not _BESIDES.fullmatch(name)}
+    try:
+        whole = json.dumps([kind, told, shown, held, inside], sort_keys=True)
+    except RecursionError:
+        raise BadAnswer("its metadata are nested too deeply to be looked at") from None
+    return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
 
 
 def of_article(card: Card, files: Sequence[File], published: Published | None, local: Local) -> list[Point]:
@@ -192,7 +218,8 @@ def _restrictions(card: Card) -> list[Point]:
     found = []
     if card.is_embargoed:
         what = "its files" if card.embargo_type == "file" else "all of it"
-        found.append(Point(Verdict.NOTE, "embargo", f"hides {what} until it ends"))
+        until = f"until {standing.day(card.embargo_date)}" if card.embargo_date else "for good"
+        found.append(Point(Verdict.NOTE, "embargo", f"hides {what} {until}"))
     if card.is_confidential:
         found.append(Point(Verdict.NOTE, "confidential", "its files are not public"))
     if card.curation_status:
@@ -213,6 +240,7 @@ def _files(card: Card, files: Sequence[File], local: Local) -> list[Point]:
     size = amount(sum(file.size for file in hosted))
     text = f"{count(len(files), 'file')}, {size}" + (f", {len(linked)} linked" if linked else "")
     points = [Point(Verdict.OK, "files", text)]
+    points += [Point(Verdict.OK, "linked", file.download_url) for file in linked]
     unfinished = [file.name for file in hosted if file.status not in ("available", "")]
     if unfinished:
         points.append(_in_the_way("unfinished", "Figshare does not have all of", unfinished))

@@ -113,12 +113,15 @@ class Publishing:
         known = _known(node)
         self._tree.expire(node)
         await self._listings.ensure_listed(node, must_succeed=True)
-        card = await self.card(node)
+        kind = KINDS[node.kind]
+        card, details = await cards.get_own_whole(
+            self._client, kind, node.key.id, project_id=_project_of(node)
+        )
         if node.kind is Kind.PROJECT:
             inside = await projects.list_articles(self._client, node.key.id)
             local = await self._local(node, known, [])
             points = checklist.of_project(card, _named(node, inside), local, edited=_edited(node))
-            return CheckList(card, points, checklist.stamp(points, articles=inside))
+            return CheckList(card, points, checklist.stamp(points, kind, details, articles=inside))
         published = await self._published(node, card)
         if node.kind is Kind.COLLECTION:
             members = await collections.list_articles(self._client, node.key.id)
@@ -126,11 +129,11 @@ class Publishing:
             points = checklist.of_collection(card, members, published, local)
             if published is not None and checklist.changes_of_collection(card, members, published):
                 self._tree.collection_edited(node)
-            return CheckList(card, points, checklist.stamp(points, articles=members))
+            return CheckList(card, points, checklist.stamp(points, kind, details, articles=members))
         held = await self._files(node)
         local = await self._local(node, known, held)
         points = checklist.of_article(card, held, published, local)
-        return CheckList(card, points, checklist.stamp(points, held))
+        return CheckList(card, points, checklist.stamp(points, kind, details, files=held))
 
     async def publish(self, node: Container, stamp: str, tell: Callable[[str], Awaitable[None]]) -> Outcome:
         """Publish ``node`` if the list of ``stamp`` is still true, and wait until the public sees it.

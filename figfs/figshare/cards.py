@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from figfs.errors import BadAnswer
 from figfs.figshare.client import Answer, Client, nothing
 from figfs.figshare.items import own_path, public_path
@@ -53,6 +56,13 @@ async def get_own(client: Client, kind: str, item_id: Id, *, project_id: Id | No
     return await _get(client, own_path(kind, item_id, project_id=project_id))
 
 
+async def get_own_whole(
+    client: Client, kind: str, item_id: Id, *, project_id: Id | None = None
+) -> tuple[Card, Mapping[str, Any]]:
+    """An own item, and all that Figshare says of it, unread."""
+    return await client.call("GET", own_path(kind, item_id, project_id=project_id), read=_whole)
+
+
 async def get_public(client: Client, kind: str, item_id: Id, *, version: int | None = None) -> Card:
     """An item as the public sees it. ``NotFound`` for a moment after it was published (quirks L11)."""
     return await _get(client, public_path(kind, item_id, version))
@@ -73,6 +83,11 @@ async def reserve_doi(client: Client, kind: str, item_id: Id) -> str:
 
 async def _get(client: Client, path: str) -> Card:
     return await client.call("GET", path, read=lambda answer: Card.from_json(answer.json()))
+
+
+def _whole(answer: Answer) -> tuple[Card, Mapping[str, Any]]:
+    raw = answer.json()
+    return Card.from_json(raw), raw
 
 
 def _doi(answer: Answer) -> str:

@@ -91,13 +91,14 @@ def _is_published(record: Item) -> bool:
 def _restriction(record: ArticleDetails) -> str:
     if record.is_embargoed:
         until = record.embargo_date
-        return f"{EMBARGOED} until {_day(until)}" if until else f"{EMBARGOED} for good"
+        return f"{EMBARGOED} until {day(until)}" if until else f"{EMBARGOED} for good"
     if record.is_confidential:
         return CONFIDENTIAL
     return METADATA_ONLY if record.is_metadata_record else ""
 
 
-def _day(seconds: float) -> str:
+def day(seconds: float) -> str:
+    """The day of a time, for a person."""
     try:
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):  # no year that a calendar has

@@ -71,3 +71,13 @@ def test_accepted_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with mount(tmp_path, b'{"published": null, "kind": "article"}\n') as found:
         assert publishcli._publish(found, "stamp") == 0
     assert "'figfs info' tells whether it is public" in capsys.readouterr().out
+
+
+def test_what_is_cut_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is published all the same."""
+    points = [["ok", "description", "x" * 500]]
+    about = {"kind": "article", "id": 1, "status": "draft", "points": points}
+    publishcli._draw(about | {"title": "t" * 401})
+    said = capsys.readouterr().out
+    assert f"{'x' * 400}… (and 100 characters more)" in said
+    assert f"{'t' * 400}… (and 1 character more)" in said

@@ -67,6 +67,7 @@ ASKED: dict[str, Ask] = {
     "articles.update": lambda c: articles.update(c, 1, title="title"),
     "articles.delete": lambda c: articles.delete(c, 1),
     "cards.get_own": lambda c: cards.get_own(c, "article", 1, project_id=2),
+    "cards.get_own_whole": lambda c: cards.get_own_whole(c, "article", 1),
     "cards.get_public": lambda c: cards.get_public(c, "collection", 1),
     "cards.publish": lambda c: cards.publish(c, "article", 1),
     "cards.reserve_doi": lambda c: cards.reserve_doi(c, "article", 1),
