@@ -197,6 +197,28 @@ async def test_a_link_to_a_member(tmp_path: Path, clock: MockClock) -> None:
         assert members(w, int(other)) == [article]
 
 
+async def test_what_is_known_from_disk_names_no_article(tmp_path: Path, clock: MockClock) -> None:
+    """In the next mount the title is another article's, and there is a new one: Figshare is asked first, for
+    the name and for its absence.
+    """
+    async with open_collection(tmp_path) as (w, article, collection):
+        sandbox = w.sandbox
+        await w.refreshed("articles")
+        await w.refreshed(C)
+        await trio.sleep(10)  # the listings are written
+        async with open_world(tmp_path / "state", sandbox=sandbox) as again:
+            articles.update(sandbox, articles.own(sandbox, article), {"title": "old data"})
+            number = articles.create(sandbox, {"title": "data set"})
+            await again.symlink("../../articles/data set", f"{C}/x")
+            assert members(w, collection) == [number]
+        async with open_world(tmp_path / "state", sandbox=sandbox) as again:
+            third = articles.create(sandbox, {"title": "a third"})
+            await again.symlink("../../articles/a third", f"{C}/y")
+            assert members(w, collection) == [number, third]
+            with errno_of(errno.EINVAL):
+                await again.symlink("../../articles/nothing", f"{C}/z")
+
+
 async def test_a_member_twice(tmp_path: Path, clock: MockClock) -> None:
     """EEXIST, under the same name or another one; no request."""
     async with open_collection(tmp_path) as (w, article, collection):

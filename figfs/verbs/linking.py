@@ -61,6 +61,7 @@ class Linking:
         if kind is tempnames.Kind.REFUSED:
             raise OSError(errno.EPERM, "no wastebasket here")
         await self._listings.ensure_listed(parent, stale_is_fine=True)
+        await self._listings.confirm(parent)
         if self._tree.find(parent, name) is not None:
             raise OSError(errno.EEXIST, f"{name!r} exists")
         if parent.kind is Kind.COLLECTION:

@@ -88,7 +88,8 @@ class Membership:
                 node = await self._public(node, name)
                 continue
             if node.kind in _LISTED:
-                await self._listings.ensure_listed(node, stale_is_fine=True)
+                await self._listings.ensure_listed(node)
+                await self._listings.confirm(node)
             child = self._tree.find(node, name)
             if child is None:
                 hint = (
