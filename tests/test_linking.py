@@ -338,7 +338,7 @@ async def test_a_linked_file(tmp_path: Path, clock: MockClock, url: str) -> None
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "javascript:alert(1)", "../x", "/etc/passwd", "http://", "https:///x y", "http://a\tb",
-     "http://a\x1b[2J", "https://a/" + "x" * 2000, "\\\\server\\share"],
+     "http://a\x1b[2J", "https://a/" + "x" * 2000, "http://../../x", "http://a/./b", "\\\\server\\share"],
 )  # fmt: skip
 async def test_what_no_link_leads_to(tmp_path: Path, clock: MockClock, url: str) -> None:
     """Only http, https and ftp: EINVAL with a reason; Figshare is not asked."""
@@ -532,8 +532,11 @@ async def test_a_link_in_a_published_article(tmp_path: Path, clock: MockClock) -
         ("https://x/\x1b]0;o\x07\n", "https://x/%1B]0;o%07%0A"),
         ("https://x/\u202egpj\u2066", "https://x/%E2%80%AEgpj%E2%81%A6"),
         ("https://x/\x9b\ud800", "https://x/%C2%9B%3F"),
+        ("http://../../etc/passwd", "http://%2E%2E/%2E%2E/etc/passwd"),
+        ("ftp://./a/..b/.c/...", "ftp://%2E/a/..b/.c/..."),
+        ("http://a/b/..", "http://a/b/%2E%2E"),
     ],
 )
 def test_nothing_is_hidden_in_a_target(url: str, target: str) -> None:
-    """``ls -l`` prints it to a terminal as it is."""
+    """``ls -l`` prints it to a terminal as it is, and the system follows it as a path."""
     assert merging.link_target(File(id=1, is_link_only=True, download_url=url)) == target

@@ -8,6 +8,7 @@ task sees a half-merged directory.
 from __future__ import annotations
 
 import math
+import re
 from urllib.parse import quote
 
 from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
@@ -26,6 +27,8 @@ from figfs.namespace.nodes import (
 )
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
+
+_STEPS = re.compile(r"(?<![^/])\.\.?(?![^/])")  # "." and ".." as parts of a path
 
 
 def merge(tree: Tree, lister: Container, contents: Contents, started: float) -> None:
@@ -228,13 +231,16 @@ def _article_of(node: Node) -> Container:
 def link_target(file: File) -> str:
     """What the symlink of a linked file says: the URL, quoted where it holds what no URL does, and what a
     terminal would obey (``ls -l`` prints it as it is).
+
+    To the system it is a relative path, which leads on where there is a folder called "http:". So its steps
+    up are quoted, too: no link leads out of the mount.
     """
     url = file.download_url
-    if url.isprintable() and " " not in url:
-        return url
-    return "".join(
-        char if char.isprintable() and char != " " else quote(char, errors="replace") for char in url
-    )
+    if not url.isprintable() or " " in url:
+        url = "".join(
+            char if char.isprintable() and char != " " else quote(char, errors="replace") for char in url
+        )
+    return _STEPS.sub(lambda step: step[0].replace(".", "%2E"), url)
 
 
 def place_of_article(tree: Tree, article_id: Id, *, otherwise: str = "") -> str:

@@ -53,6 +53,8 @@ class LinkedFiles:
             raise OSError(errno.EINVAL, f"{url!r}: a link in an article leads to an http, https or ftp URL")
         if not url.isprintable() or " " in url:
             raise OSError(errno.EINVAL, f"{url!r} has white space or control characters in it")
+        if not {".", ".."}.isdisjoint(url.split("/")):
+            raise OSError(errno.EINVAL, f"{url!r} has '.' or '..' in it, which the system would follow")
         if len(url) > LONGEST_URL:
             raise OSError(errno.EINVAL, f"a URL of more than {LONGEST_URL} characters")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
-from processes import Article, MakeMount, Mount, names, new_article, run, title_of, wait_until
+from processes import Article, MakeMount, Mount, errno_of, names, new_article, run, title_of, wait_until
 
 
 @pytest.fixture
@@ -31,6 +32,19 @@ def test_a_file_called_like_an_id(article: Article, tmp_path: Path) -> None:
     run("mv", "-f", article / "tmp", article / number)
     assert names(article.path) == {"data.csv", number}
     article.will_hold({"data.csv": b"the only copy", number: b"a third file"})
+
+
+def test_a_url_that_climbs(article: Article) -> None:
+    """A target is a relative path, and a folder may be called "http:": no link leads out of the mount."""
+    (article / "http:").mkdir()
+    climbing = "http://" + "../" * 12 + "etc/hostname"
+    assert errno_of(lambda: os.symlink(climbing, article / "x")) == errno.EINVAL
+    made = f"/v2/account/articles/{article.id}/files"
+    article.sandbox.ask("POST", made, {"link": climbing, "name": "x"})
+    article.mount.remount()
+    assert os.readlink(article / "x") == climbing.replace("..", "%2E%2E")
+    assert errno_of(lambda: (article / "x").stat()) == errno.ENOENT
+    assert os.path.realpath(article / "x").startswith(str(article.path))
 
 
 def test_rm_of_an_article_that_somebody_fills(article: Article, make_mount: MakeMount) -> None:
