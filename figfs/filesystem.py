@@ -33,6 +33,7 @@ from figfs.namespace import naming
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import (
     PUBLIC_ITEMS,
+    TO_ARTICLES,
     Container,
     DocumentNode,
     FileNode,
@@ -140,7 +141,10 @@ class FileSystem:
         else:
             mode = node.file_type | self._permissions(node) & ~self._umask
         mtime = node.mtime_ns if node.mtime_ns is not None else node.remote_time_ns
-        size = 0 if isinstance(node, Container) else node.size
+        if isinstance(node, LinkNode):
+            size = len(self._target_of(node))
+        else:
+            size = 0 if isinstance(node, Container) else node.size
         valid_for = self._valid_for(node)
         return Attributes(
             inode=node.inode,
@@ -154,7 +158,8 @@ class FileSystem:
             atime_ns=node.atime_ns if node.atime_ns is not None else mtime,
             mtime_ns=mtime,
             ctime_ns=max(node.ctime_ns or 0, mtime),
-            valid_for=valid_for,
+            # An article's new title is another size of the links to it.
+            valid_for=SHORT if node.key.kind in TO_ARTICLES else valid_for,
             name_valid_for=0.0 if _may_be_dropped(node) else valid_for,
         )
 
@@ -330,10 +335,13 @@ class FileSystem:
         node = self._tree.node(inode)
         if not isinstance(node, LinkNode):
             raise OSError(errno.EINVAL, "not a link")
-        target = node.target.encode("utf-8", "surrogateescape")
+        target = self._target_of(node)
         if len(target) > LONGEST_LINK:
             raise OSError(errno.ENAMETOOLONG, "a link longer than the system takes")
         return target
+
+    def _target_of(self, node: LinkNode) -> bytes:
+        return self._tree.target_of(node).encode("utf-8", "surrogateescape")
 
     # -- files ------------------------------------------------------------
 

@@ -242,6 +242,32 @@ async def test_the_name_it_was_given(tmp_path: Path, clock: MockClock) -> None:
         assert await w.readlink(f"{C}/{article}") == "../../articles/data set"
 
 
+async def test_a_member_leads_to_its_article_whatever_that_is_called(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    """``mv`` of the article or of its project, another article under the old title, a title that was changed
+    elsewhere: never to another one, and with the size that ``lstat`` tells.
+    """
+    async with open_collection(tmp_path) as (w, article, _):
+        await w.mkdir("projects/old")
+        inside = (await w.mkdir("projects/old/inner")).key.id
+        await w.symlink("../../articles/data set", f"{C}/data set")
+        await w.symlink("../../projects/old/inner", f"{C}/inner")
+        await w.rename(A, "articles/as of 2023")
+        await w.mkdir(A)
+        await w.rename("projects/old", "projects/new")
+        link = await w.node(f"{C}/data set")
+        assert await w.readlink(f"{C}/data set") == "../../articles/as of 2023"
+        assert w.fs.attributes(link).size == len("../../articles/as of 2023")
+        assert w.fs.attributes(link).valid_for == 1.0
+        assert await w.readlink(f"{C}/inner") == "../../projects/new/inner"
+        articles.update(w.sandbox, articles.own(w.sandbox, article), {"title": "as of 2024"})
+        assert await w.refreshed("articles") == ["as of 2024", "data set"]
+        assert (await w.node((await w.readlink(f"{C}/data set")).removeprefix("../../"))).key.id == article
+        await w.rmdir("projects/new/inner")
+        assert await w.readlink(f"{C}/inner") == f"../../public/articles/{inside}"
+
+
 async def test_removing_touches_no_article(tmp_path: Path, clock: MockClock) -> None:
     """``rm -r collections/c``: the members leave, the collection goes, the articles and their files stay."""
     async with open_collection(tmp_path) as (w, article, collection):

@@ -63,6 +63,16 @@ async def test_what_a_query_finds(tmp_path: Path, clock: MockClock) -> None:
         assert (await w.node(found.removeprefix("../../"))).key.id == inside
 
 
+async def test_a_result_leads_to_its_article_whatever_that_is_called(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    async with open_world(tmp_path / "state") as w:
+        make(w, "my frog")
+        await w.mkdir("search/frog")
+        await w.rename("articles/my frog", "articles/my toad")
+        assert await w.readlink("search/frog/my frog") == "../../articles/my toad"
+
+
 async def test_the_order_is_figshares(tmp_path: Path, clock: MockClock) -> None:
     """As the server ranks, also where a refresh finds more; no more than the limit."""
     async with open_world(tmp_path / "state", dir_timeout=20, search_limit=4) as w:

@@ -93,8 +93,9 @@ class ItemCommands:
             if not isinstance(node, Container):
                 raise OSError(errno.ENOTDIR, f"{node.path()} is not a directory")
             directory, node = node, await self._lookup(node.inode, name.encode("utf-8", "surrogateescape"))
-            if isinstance(node, LinkNode) and "://" not in node.target and not node.target.startswith("/"):
-                return directory, [*filter(None, node.target.split("/")), *names[done:]]
+            target = self._tree.target_of(node) if isinstance(node, LinkNode) else "/"
+            if "://" not in target and not target.startswith("/"):
+                return directory, [*filter(None, target.split("/")), *names[done:]]
         return node, []
 
     async def _item(self, request: Request) -> Container:

@@ -220,7 +220,7 @@ def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -
         # What is public is read there, one's own as well.
         node.target = entry.place or f"../../articles/{naming.name_from_id(record.id)}"
     elif isinstance(node, LinkNode):
-        node.target = place_of_article(tree, record.id, otherwise=entry.place)
+        node.target = entry.place or public_place(record.id)
 
 
 def _article_of(node: Node) -> Container:
@@ -243,12 +243,6 @@ def link_target(file: File) -> str:
     return _STEPS.sub(lambda step: step[0].replace(".", "%2E"), url)
 
 
-def place_of_article(tree: Tree, article_id: Id, *, otherwise: str = "") -> str:
-    """Where an article is, seen from a collection or a query: relative, so that it works in every mount.
-
-    What the tree does not know is ``otherwise``, else somebody else's.
-    """
-    node = tree.by_key(Key(Kind.ARTICLE, article_id))
-    if node is None or node.parent is None:
-        return otherwise or f"../../public/articles/{naming.name_from_id(article_id)}"
-    return "../.." + node.path()
+def public_place(article_id: Id) -> str:
+    """Where somebody else's article is, seen from a collection or a query."""
+    return f"../../public/articles/{naming.name_from_id(article_id)}"

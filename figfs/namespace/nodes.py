@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Id, Project
+from figfs.namespace import naming
 
 ROOT_INODE = 1
 
@@ -292,7 +293,9 @@ class FileNode(Node):
 
 
 class LinkNode(Node):
-    """A symlink: a linked file (its URL), or a collection's member (the article's place in this mount)."""
+    """A symlink. ``target``: what it says, or, of one to an article, what it says while the tree does not
+    know that article (``Tree.target_of``).
+    """
 
     __slots__ = ("stored", "target")
 
@@ -302,10 +305,6 @@ class LinkNode(Node):
         super().__init__(key, inode)
         self.target = ""
         self.stored: Stored | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.target.encode("utf-8", "surrogateescape"))
 
 
 class DocumentNode(Node):
@@ -349,6 +348,13 @@ class DocumentNode(Node):
         if self.content is not None:
             return len(self.content)
         return self.written if self.written is not None else self.made_size
+
+
+def member_id(key: Key) -> Id:
+    """The article that a member of a collection, or a result of a search, stands for."""
+    text = str(key.id).rpartition("/")[2]
+    number = naming.id_from_name(text)
+    return text if number is None else number
 
 
 #: From a random start: a file keeps the inode number it was made with (``Attributes``), so no other mount may
@@ -403,6 +409,9 @@ CONTAINERS = frozenset(
         Kind.CUSTOM_FIELD,
     }
 )
+
+#: Links to articles wherever those are.
+TO_ARTICLES = frozenset({Kind.MEMBER, Kind.RESULT})
 
 LINKS = frozenset({Kind.LINK, Kind.MEMBER, Kind.PUBLIC_LINK, Kind.REFERENCE, Kind.RESULT, Kind.HELD_LINK})
 

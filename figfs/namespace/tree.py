@@ -18,6 +18,7 @@ from figfs.namespace import naming, standing
 from figfs.namespace.attributes import Attributes, Saved
 from figfs.namespace.nodes import (
     PUBLIC_ITEMS,
+    TO_ARTICLES,
     Container,
     FileNode,
     Key,
@@ -27,6 +28,7 @@ from figfs.namespace.nodes import (
     inode_of,
     is_empty_file,
     make_node,
+    member_id,
 )
 
 #: Where ``public/`` is, seen from a colleague's account.
@@ -267,9 +269,19 @@ class Tree:
         if number is None:
             return None
         keys = [Key(kind, number) for kind in (Kind.ARTICLE, Kind.PROJECT, Kind.COLLECTION)]
-        keys += [Key(kind, f"{container.key.id}/{number}") for kind in (Kind.MEMBER, Kind.RESULT)]
+        keys += [Key(kind, f"{container.key.id}/{number}") for kind in TO_ARTICLES]
         found = (self._by_key.get(key) for key in keys)
         return next((node for node in found if node is not None and node.parent is container), None)
+
+    def target_of(self, link: LinkNode) -> str:
+        """What a symlink says. One to an article leads to where that is now, whatever it was called when the
+        link was listed: relative, so that it works in every mount.
+        """
+        if link.key.kind in TO_ARTICLES:
+            article = self._by_key.get(Key(Kind.ARTICLE, member_id(link.key)))
+            if article is not None and article.parent is not None:
+                return "../.." + article.path()
+        return link.target
 
     def reset(self, node: Node) -> None:
         """Nothing done here to a stored file counts any more: name, times and mode are as they were."""

@@ -17,10 +17,10 @@ import trio
 from figfs.content.renaming import Renaming
 from figfs.namespace import merging
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored
+from figfs.namespace.nodes import Container, FileNode, Key, Kind, LinkNode, Node, Stored, member_id
 from figfs.namespace.tree import Tree
 from figfs.verbs.linkedfiles import LinkedFiles
-from figfs.verbs.membership import Membership, member_id, member_key
+from figfs.verbs.membership import Membership, member_key
 from figfs.writing import tempnames
 
 
@@ -85,7 +85,7 @@ class Linking:
         assert node.parent is not None
         match node.key.kind:
             case Kind.MEMBER:
-                await self.membership.remove(node.parent, member_id(node))
+                await self.membership.remove(node.parent, member_id(node.key))
                 self._tree.detach(node)
             case Kind.HELD_LINK:
                 self._tree.detach(node)
@@ -136,7 +136,7 @@ class Linking:
         if present is None:
             await self.membership.add(collection, article_id)
             if isinstance(target, LinkNode) and target.key.kind is Kind.MEMBER:
-                await self.membership.remove(collection, member_id(target))
+                await self.membership.remove(collection, member_id(target.key))
         self._show_member(node, collection, name, member_key(collection, article_id))
 
     async def _place_linked(self, node: LinkNode, place: Container, name: str, target: Node | None) -> None:
@@ -175,7 +175,7 @@ class Linking:
 
     def _show_member(self, node: LinkNode | None, collection: Container, name: str, key: Key) -> LinkNode:
         node = self._show(node, collection, name, key)
-        node.target = merging.place_of_article(self._tree, member_id(node))
+        node.target = merging.public_place(member_id(key))
         return node
 
     def _show_linked(self, node: LinkNode | None, place: Container, name: str, stored: Stored) -> LinkNode:

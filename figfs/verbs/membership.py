@@ -16,7 +16,7 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Article, Id
 from figfs.namespace import identifiers, naming
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, Key, Kind, LinkNode, Node
+from figfs.namespace.nodes import Container, Key, Kind, LinkNode, Node, member_id
 from figfs.namespace.tree import Tree
 from figfs.verbs.publicitems import FOUND_BY_NAME
 
@@ -153,13 +153,6 @@ def member_key(collection: Container, article_id: Id) -> Key:
     return Key(Kind.MEMBER, f"{collection.key.id}/{article_id}")
 
 
-def member_id(node: Node) -> Id:
-    """The article that a member of a collection, or a result of a search, stands for."""
-    text = str(node.key.id).rpartition("/")[2]
-    number = naming.id_from_name(text)
-    return text if number is None else number
-
-
 def _id_of(node: Node) -> Id | None:
     match node.key.kind:
         case Kind.ARTICLE:
@@ -167,7 +160,7 @@ def _id_of(node: Node) -> Id | None:
         case Kind.PUBLIC_ARTICLE:
             return naming.id_from_name(_VERSION.sub("", str(node.key.id)))
         case Kind.MEMBER | Kind.RESULT:
-            return member_id(node)
+            return member_id(node.key)
     return None
 
 

@@ -59,3 +59,18 @@ def test_rm_of_an_article_that_somebody_fills(article: Article, make_mount: Make
     article.mount.claim("Figshare has files in it that are not shown: 'f' .ic_checking.")
     assert "not empty" in run("rm", "-r", article.path, code=1).stderr
     article.will_hold({"f": b"the only copy"})
+
+
+def test_what_is_written_through_a_collection(mount: Mount) -> None:
+    """Reaches the member, whatever it is called by now, and not the article that has its title now."""
+    old = new_article(mount, "gamma")
+    link = mount / "collections" / "Sel" / "gamma"
+    link.parent.mkdir()
+    link.symlink_to("../../articles/gamma")
+    assert os.readlink(link) == "../../articles/gamma"
+    run("mv", old.path, mount.articles / "gamma of 2023")
+    new_article(mount, "gamma")
+    (link / "results.csv").write_bytes(b"new")
+    assert mount.sandbox.remote_files("gamma") == []
+    assert [name for name, *_ in mount.sandbox.remote_files("gamma of 2023")] == ["results.csv"]
+    assert os.readlink(link) == "../../articles/gamma of 2023"
