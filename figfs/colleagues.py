@@ -156,6 +156,7 @@ class Colleagues:
                 raise copy.copy(known.failure)  # each waiter its own: see listings.py
             if known.parts is not None and not known.leave.is_set():
                 self._open.move_to_end(account_id)
+                known.place = place  # another one, should it have left the list and come back
                 return known.parts.filesystem
             await known.ended.wait()
 

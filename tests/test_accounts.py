@@ -370,6 +370,70 @@ async def test_accounts_that_are_not_used_are_let_go(
         assert i.router.of(node.inode) is fs
 
 
+async def test_what_was_read_is_let_go(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account in which files were written, read and closed is at rest, as one that was only listed."""
+    monkeypatch.setattr(module, "MOST_OPEN", 1)
+    async with open_institution(tmp_path / "state") as i:
+        sven = await i.world.node(f"{PLACE}/sven@example.org")
+        assert isinstance(sven, Container)
+        fs = await i.router.enter(sven)
+        articles = await fs.lookup(sven.inode, b"articles")
+        node = await fs.mkdir(articles.inode, b"Read", 0o755)
+        file, number = fs.create(node.inode, b"data", 0o644, 1)
+        await fs.files.write(number, 0, b"data")
+        await fs.flush(number)
+        await fs.release(number)
+        number, _ = fs.open(file.inode, 0, 1)
+        assert await fs.read(number, 0, 10) == b"data"
+        await fs.release(number)
+        await i.settled()
+        await i.enter("member3@example.org")
+        with trio.fail_after(100):
+            while SVEN in i.open():  # noqa: ASYNC110 (it ends by itself)
+                await trio.sleep(0.1)
+
+
+async def test_an_account_that_comes_back(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that left the list while it was open, and is there again, is not let go while the kernel holds its
+    directory.
+    """
+    monkeypatch.setattr(module, "MOST_OPEN", 1)
+    async with open_institution(tmp_path / "state") as i:
+        members.add(
+            i.world.sandbox,
+            first_name="",
+            last_name="X",
+            email="x@b.org",
+            institution_user_id="ux",
+            active=True,
+        )
+        await i.world.ls(PLACE)
+        before = await i.world.node(f"{PLACE}/x@b.org")
+        fs = await i.router.enter(before)  # type: ignore[arg-type]
+        i.world.sandbox.store.run("DELETE FROM members")
+        await i.world.refreshed(PLACE)
+        members.add(
+            i.world.sandbox,
+            first_name="",
+            last_name="X",
+            email="x@b.org",
+            institution_user_id="ux",
+            active=True,
+        )
+        await i.world.refreshed(PLACE)
+        place = await i.place("x@b.org")
+        assert place is not before
+        assert place.inode == before.inode
+        assert await i.router.inside(place.inode) is fs
+        await i.enter("member3@example.org")
+        assert place.key.id in i.open()
+        assert i.let_go == [(i.world.tree.accounts.inode, "x@b.org")]
+
+
 async def test_an_account_is_opened_anew(
     tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

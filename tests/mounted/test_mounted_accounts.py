@@ -259,6 +259,15 @@ def test_all_kinds_of_changes(institution: Sandbox, mount: Mount, tmp_path: Path
     assert institution.ask("GET", f"/v2/account/projects?impersonate={SVEN}") == []
 
 
+def test_read_only(institution: Sandbox, make_mount: MakeMount) -> None:
+    """Accounts are looked into, and nothing is changed or sent."""
+    mount = shown(make_mount("-o", "ro", sandbox=institution))
+    article = accounts(mount) / SVENS / "articles" / "Airborne radar of the same glacier"
+    assert (article / "radar.h5").stat().st_size == len((article / "radar.h5").read_bytes()) == 700_000
+    assert errno_of(lambda: (article / "new").write_text("a")) == errno.EROFS
+    assert status(mount)["read_only"]
+
+
 def test_collections_lead_to_the_mount(institution: Sandbox, mount: Mount) -> None:
     """Other people's articles in a colleague's collection are found in the mount's ``public/``."""
     sven = accounts(mount) / SVENS
