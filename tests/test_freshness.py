@@ -196,6 +196,19 @@ async def test_few_articles_are_asked_for_themselves(tmp_path: Path, clock: Mock
         assert w.wire.count("GET", "resourcesync") == 0
 
 
+async def test_a_list_that_is_dearer_than_the_articles(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once, and then when so many articles are in use that it pays."""
+    monkeypatch.setattr(freshness, "ARTICLE_BYTES", 100)
+    async with portal(tmp_path, clock, 40) as (w, ids):
+        await show(w, ids[:5])
+        pass_time(clock)
+        assert await show(w, ids[:5]) == DISCOVERY + LOOK
+        pass_time(clock)
+        assert await show(w, ids[:5]) == items(ids[:5])
+
+
 async def test_who_does_not_use_public_asks_nothing(tmp_path: Path, clock: MockClock) -> None:
     async with portal(tmp_path, clock, 5) as (w, _ids):
         for _ in range(2):

@@ -360,7 +360,10 @@ class Client:
                         Failure.GARBLED, BadAnswer(f"{what}: answered by a bot challenge, not by Figshare")
                     )
                 if response.status_code == 304 and known is not None:
-                    return Answer(200, known.headers, known.body)
+                    dated = httpx.Headers(known.headers)
+                    if "date" in response.headers:  # it is true as of now (RFC 9111 §4.3.4)
+                        dated["date"] = response.headers["date"]
+                    return Answer(200, dated, known.body)
                 if not 200 <= response.status_code < 300:
                     raise await self.wire.refused(response, what=what, secrets=secrets)
                 body = await self.wire.read_body(response, what=what)

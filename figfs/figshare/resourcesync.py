@@ -69,6 +69,8 @@ class Changes:
     unclear: float  #: when something has changed last that may be any of them
     taken_at: float  #: Trio's clock, when it was asked for
     date: float  #: what the server's clock was then
+    requests: int = 0  #: what it cost to read them
+    bytes: int = 0
 
     @property
     def horizon(self) -> float:
@@ -138,7 +140,8 @@ async def read_lists(client: Client, portal: str, lists: Sequence[str], since: f
             told.append(_joined(got, parts, unread))
         else:
             told.append(await trio.to_thread.run_sync(_joined, got, parts, unread))
-    return _together(told)
+    requests = MOST_DOCUMENTS - visit.room
+    return dataclasses.replace(_together(told), requests=requests, bytes=visit.bytes)
 
 
 def _latest_first(entries: Sequence[Entry]) -> list[tuple[float, Entry]]:
@@ -172,6 +175,7 @@ class _Visit:
         self._what = f"ResourceSync of {portal.partition('://')[2]}"
         self._seconds = TIMEOUT
         self.room = MOST_DOCUMENTS
+        self.bytes = 0
 
     async def get(self, url: str) -> _Got:
         """Raises ``RemoteError``; ``BadAnswer`` also for what is not to be asked for."""
@@ -185,6 +189,7 @@ class _Visit:
         with trio.move_on_after(self._seconds):
             headers, body = await self._ask(url)
             self._seconds -= trio.current_time() - taken_at
+            self.bytes += len(body)
             small = len(body) <= BYTES_AT_ONCE or not body.lstrip().startswith(b"<")
             document = sitemaps.parse(body) if small else await trio.to_thread.run_sync(sitemaps.parse, body)
             date = posix_time(headers.get("date"))

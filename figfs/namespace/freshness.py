@@ -11,7 +11,7 @@ part of the API, and what it covers is its own word. So:
   not asked again; nor is one whose list was of no use three times.
 * Only articles: what a collection or a project shows depends on its articles, of any portal. Only what the
   public sees in full: an embargo ends without a change.
-* A portal is not asked before three of its articles are in use; then it costs less than they do.
+* A portal is not asked before three of its articles are in use, nor when its lists cost more than they do.
 
 Times of change are compared with what the API's clock was when the article was asked for (``Date``), so this
 machine's clocks, which stop while it sleeps, decide nothing.
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 TRUSTED = 3600.0  #: seconds after which an article is asked for itself, whatever lists say
 FEWEST = 3  #: articles of a portal in use
+ARTICLE_BYTES = 20_000  #: that an article costs, to compare with what a list does
 MOST_PORTALS = 8  #: asked in one mount
 MOST_VAIN = 3  #: looks of no use, one after the other
 
@@ -56,6 +57,7 @@ class _Portal:
         self.asked_at = -math.inf
         self.rests_until = -math.inf
         self.vain = 0
+        self.cost = 0  #: of its lists, in articles
         self.asking: trio.Event | None = None
 
 
@@ -83,7 +85,7 @@ class Freshness:
                 return None
             portal = self._portals[place] = _Portal(place)
         if self._may_ask(portal):
-            if not self._is_worth_it(place):
+            if not self._is_worth_it(portal):
                 return None
             await self._ask(portal)
         elif portal.asking is not None:
@@ -156,8 +158,8 @@ class Freshness:
             if isinstance(node, Container) and self._told_of(node)[1] == place
         ]
 
-    def _is_worth_it(self, place: str) -> bool:
-        return self._dir_timeout > 0 and len(self._in_use(place)) >= FEWEST
+    def _is_worth_it(self, portal: _Portal) -> bool:
+        return self._dir_timeout > 0 and len(self._in_use(portal.origin)) >= max(FEWEST, portal.cost)
 
     def _covers(self, changes: Changes, status: ListingStatus) -> bool:
         """Whether the lists tell of all that has happened since the article was asked for."""
@@ -210,6 +212,7 @@ class Freshness:
         portal.changes = await resourcesync.read_lists(
             self._client, portal.origin, portal.lists, oldest - SETTLING
         )
+        portal.cost = max(portal.changes.requests, portal.changes.bytes // ARTICLE_BYTES)
         portal.vain += 1
 
     def _rest(self, portal: _Portal, seconds: float, why: str) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from figfs.errors import BadAnswer, RemoteError
-from figfs.figshare import articles, projects
+from figfs.figshare import articles, projects, public
 from figfs.figshare.validators import LARGEST, ROOM, Validators, conditions_of
 from figfs.settings import Token
 
@@ -62,6 +62,17 @@ async def test_304_stands_for_what_was_answered_before(connect: Any) -> None:
         assert await articles.get(client.background(), 5) == first
         asked = [request.headers.get("if-none-match") for request in server.requests]
         assert asked == [None, '"Ice"', '"Ice"']
+
+
+async def test_304_is_an_answer_of_its_own_date(connect: Any) -> None:
+    """Known to be true as of then."""
+    first = httpx.Response(
+        200, json={"id": 5}, headers={"ETag": '"a"', "Date": "Mon, 20 May 2024 12:00:00 GMT"}
+    )
+    second = httpx.Response(304, headers={"Date": "Mon, 20 May 2024 13:00:00 GMT"})
+    async with connect([first, second, httpx.Response(304)]) as (client, _server):
+        dates = [(await public.get_article(client, 5))[1].headers["date"] for _ in range(3)]
+        assert [date[17:19] for date in dates] == ["12", "13", "13"]
 
 
 async def test_what_is_another_request_is_not_conditional(connect: Any) -> None:
