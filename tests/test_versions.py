@@ -239,6 +239,7 @@ async def test_without_a_network_public_items_are_shown(mount: Mounting) -> None
         w.sandbox.store.update("projects", 150001, {"published": "2024-06-01T00:00:00Z"})
         paths = (LATEST, "public/collections/6000001", "public/projects/150001")
         seen = {path: await w.ls(path) for path in paths}
+        shown = await documents(w, LATEST)
         links = (DOI, f"{DOI}.v1", "public/doi/10.6084/m9.figshare.c.6000001")
         targets = {path: await target(w, path) for path in links}
         dates = {path: (await w.node(path)).remote_time_ns for path in paths}
@@ -246,6 +247,7 @@ async def test_without_a_network_public_items_are_shown(mount: Mounting) -> None
         again.wire.down = True
         assert {path: await target(again, path) for path in links} == targets
         assert {path: await again.ls(path) for path in paths} == seen
+        assert await documents(again, LATEST) == shown
         assert {path: (await again.node(path)).remote_time_ns for path in paths} == dates
         member = f"public/collections/6000001/{seen['public/collections/6000001'][0]}"
         assert await target(again, member) == f"../../articles/{RADAR}"

@@ -97,12 +97,14 @@ class Documents(Protocol):
 
 
 class Versions(Protocol):
-    """What is kept of published versions, which never change."""
+    """What is kept of public articles, and of their versions, which never change."""
 
     def versions(self, article_id: Id) -> list[int]:
-        """The numbers of those of an article."""
+        """The numbers of the versions of an article that are kept."""
         ...
 
-    def answer(self, article_id: Id, version: int) -> bytes:
-        """All that Figshare says of one, as it said it; b"" where that is not kept."""
+    def answer(self, article_id: Id, version: int | None) -> bytes:
+        """All that Figshare says of a version, as it said it; of the latest one, as it was when it was asked.
+        b"" where that is not kept.
+        """
         ...

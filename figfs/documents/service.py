@@ -1,7 +1,6 @@
 """The documents of ``.figshare/``, asked for and changed on Figshare: implements ``entries.Documents``.
 
-Each document is made when it is read. What several of them are made of (an item's metadata and files) is
-kept for ``KEPT`` seconds (of a version for good), so that ``cat .figshare/*`` asks for it once;
+Each document is made when it is read. What several of them are made of is kept for a moment (``items.py``);
 ``metadata.json`` itself, and what it is compared with when it is written, is always asked for.
 """
 
@@ -11,29 +10,25 @@ import contextlib
 import errno
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import cachetools
-import trio
 
 from figfs.documents import checksums, citations, editing, institution, names, ro_crate
-from figfs.documents.checksums import ShownFile
 from figfs.documents.entries import Entry, Item, Seen, Versions
+from figfs.documents.items import Items, Shown, not_known
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
-from figfs.errors import AWAY, Changed, FigfsError, Forbidden, NotFound
-from figfs.figshare import files, links, metadata, notes, oai, projects, public, records, stats
+from figfs.errors import AWAY, Changed, FigfsError
+from figfs.figshare import links, metadata, notes, oai, stats
 from figfs.figshare.client import Client
 from figfs.figshare.items import KINDS
 from figfs.figshare.links import PrivateLink
-from figfs.figshare.records import ArticleDetails, File, Id
+from figfs.figshare.records import Id
 from figfs.namespace import naming
-from figfs.namespace.sources import FILES_IN_DETAILS, LINK_SCHEMES, is_finished
 from figfs.terminal import visible
 
-KEPT = 10.0  #: seconds
-_MOST_KEPT = 16  #: items of which something is kept
 _MOST_MADE = 16 << 20  #: bytes of what Figshare made of documents that were written here
 
 METADATA = "metadata.json"
@@ -56,21 +51,14 @@ _ACCOUNT = ("account.json", "quota.json")
 _EVERYBODYS = ("licenses.json", "categories.json", "status.json")
 _QUOTA = ("quota", "used_quota", "used_quota_private", "used_quota_public", "maximum_file_size")
 
-#: The files of an article as its directory shows them; None where the directory has not been listed.
-Shown = Callable[[Item], Awaitable[Sequence[ShownFile] | None]]
-
-
-async def _not_known(item: Item) -> Sequence[ShownFile] | None:
-    return None
-
 
 class FigshareDocuments:
     """The content of every ``.figshare`` of one mount.
 
     ``status``: what ``status.json`` says, as JSON. ``shown``: the names of files in the mount, where it knows
     them; else they are what a directory that shows Figshare's list would give them. ``kept``: what is on disk
-    of versions, or None. ``on_changed`` is called when the metadata of an item was changed here: its name may
-    be another one now.
+    of public articles, or None. ``on_changed`` is called when the metadata of an item was changed here: its
+    name may be another one now.
     """
 
     def __init__(
@@ -78,23 +66,15 @@ class FigshareDocuments:
         *,
         client: Client,
         status: Callable[[], Awaitable[object]],
-        shown: Shown = _not_known,
+        shown: Shown = not_known,
         kept: Versions | None = None,
     ) -> None:
         self._client = client
         self._kept = kept
         self._status = status
-        self._shown = shown
+        self._items = Items(client=client, shown=shown, kept=kept)
         self._institution = institution.Institution(client=client, now=time.time)
         self.on_changed: Callable[[Item], None] = lambda item: None
-        self._metadata: cachetools.TTLCache[Item, dict[str, Any]] = cachetools.TTLCache(
-            _MOST_KEPT, KEPT, timer=trio.current_time
-        )
-        #: A published version never changes.
-        self._versions: cachetools.LRUCache[Item, dict[str, Any]] = cachetools.LRUCache(_MOST_KEPT)
-        self._files: cachetools.TTLCache[Item, list[ShownFile]] = cachetools.TTLCache(
-            _MOST_KEPT, KEPT, timer=trio.current_time
-        )
         #: By item and digest of a metadata.json that was written here: the document as Figshare had it then.
         #: So an editor can write several times without reading in between.
         self._made: cachetools.LRUCache[tuple[Item, bytes], bytes] = cachetools.LRUCache(
@@ -145,7 +125,7 @@ class FigshareDocuments:
         found += [Entry(name, "file") for name in (*_CITATIONS, ro_crate.NAME)]
         if item.kind == "article":
             found += [Entry(MD5SUMS, "file"), Entry(VERSIONS, "directory")]
-        if _is_public(item, await self._known(item)):
+        if _is_public(item, await self._items.known(item)):
             found.append(Entry(STATS, "file"))
             if item.kind == "article":
                 found += [Entry(name, "file") for name in _OAI]
@@ -179,12 +159,12 @@ class FigshareDocuments:
         if item.kind == "root":
             return await self._read_of_root(name)
         if name == METADATA:
-            return to_json(await self._ask(item))
+            return to_json(await self._items.ask(item))
         if name in _CITATIONS:
             return _CITATIONS[name](await self._work(item)).encode()
         if name == ro_crate.NAME:
             if item.kind == "article":
-                return ro_crate.render(await self._work(item), await self._shown_files(item))
+                return ro_crate.render(await self._work(item), await self._items.shown_files(item))
             articles = await metadata.list_articles(self._client, item.kind, item.id, public=item.public)
             return ro_crate.render(await self._work(item), articles=articles)
         if name == COLLABORATORS and self._has_notes(item):
@@ -193,7 +173,7 @@ class FigshareDocuments:
             found = await links.list_links(self._client, item.kind, item.id)
             return to_json([_plain(link) for link in found])
         if name == STATS:
-            if not _is_public(item, await self._known(item)):
+            if not _is_public(item, await self._items.known(item)):
                 raise _missing(path)
             return to_json(await stats.get_totals(self._client, item.kind, item.id))
         if item.kind == "article":
@@ -202,7 +182,7 @@ class FigshareDocuments:
 
     async def _read_of_article(self, item: Item, name: str) -> bytes:
         if name == MD5SUMS:
-            return checksums.md5sums(await self._shown_files(item)).encode()
+            return checksums.md5sums(await self._items.shown_files(item)).encode()
         if name in _OAI:
             return await oai.get_record(self._client, item.id, _OAI[name])
         raise _missing(name)
@@ -222,61 +202,10 @@ class FigshareDocuments:
     def forget(self, item: Item) -> None:
         if item == institution.ITEM:
             self._institution.forget()
-        for known in (self._metadata, self._files):
-            for key in [key for key in known if (key.kind, key.id) == (item.kind, item.id)]:
-                known.pop(key, None)
-
-    async def _ask(self, item: Item) -> dict[str, Any]:
-        """The item's metadata as it is now."""
-        if item in self._versions:
-            return self._versions[item]
-        answer = b""
-        if item.version is not None and self._kept is not None:
-            answer = self._kept.answer(item.id, item.version)
-        if answer:
-            found: dict[str, Any] = records.decode(answer)
-        elif item.public:
-            found = await metadata.get_public(self._client, item.kind, item.id, version=item.version)
-        else:
-            found = await metadata.get_own(self._client, item.kind, item.id, project_id=item.project_id)
-        if item.version is None:
-            self._metadata[item] = found
-        else:
-            self._versions[item] = found
-        return found
-
-    async def _known(self, item: Item) -> dict[str, Any]:
-        """The item's metadata, as it was a moment ago."""
-        known = self._metadata.get(item)
-        return await self._ask(item) if known is None else known
+        self._items.forget(item)
 
     async def _work(self, item: Item) -> Work:
-        return work_of(item.kind, await self._known(item))
-
-    async def _shown_files(self, item: Item) -> Sequence[ShownFile]:
-        shown = await self._shown(item)
-        if shown is not None:
-            return shown
-        found = self._files.get(item)
-        if found is None:
-            details = ArticleDetails.from_json(await self._known(item) | {"id": item.id})
-            listed: Sequence[File] = details.files
-            if details.files_sent != len(listed) or len(listed) >= FILES_IN_DETAILS:
-                listed = await self._list_files(item)
-            finished = [file for file in listed if _is_shown(file)]
-            found = checksums.shown_files(finished, details.folder_structure)
-            self._files[item] = found
-        return found
-
-    async def _list_files(self, item: Item) -> Sequence[File]:
-        if item.public:
-            return await public.list_files(self._client, item.id, item.version)
-        try:
-            return await files.list_files(self._client, item.id)
-        except (Forbidden, NotFound):
-            if item.project_id is None:
-                raise
-            return await projects.list_files(self._client, item.project_id, item.id)
+        return work_of(item.kind, await self._items.known(item))
 
     async def _link(self, item: Item, name: str) -> PrivateLink:
         for link in await links.list_links(self._client, item.kind, item.id):
@@ -305,7 +234,7 @@ class FigshareDocuments:
         no conditional requests for that.
         """
         new = editing.parse(content)
-        current = editing.parse(to_json(await self._ask(item)))
+        current = editing.parse(to_json(await self._items.ask(item)))
         own = None if seen.own is None else self._state(item, seen.own)
         others = [editing.State.read(editing.parse(other)) for other in seen.others]
         base = editing.made_from(item.kind, new, own, others)
@@ -319,10 +248,10 @@ class FigshareDocuments:
             try:
                 await metadata.update(self._client, item.kind, item.id, sent)
             finally:
-                self._metadata.pop(item, None)
+                self._items.drop_metadata(item)
             self.on_changed(item)
             with contextlib.suppress(FigfsError):  # it has been changed: who writes again then reads before
-                self._remember(item, content, to_json(await self._ask(item)))
+                self._remember(item, content, to_json(await self._items.ask(item)))
         else:
             self._remember(item, content, to_json(current))
 
@@ -389,11 +318,6 @@ def _digest(content: bytes) -> bytes:
 
 def _is_public(item: Item, raw: dict[str, Any]) -> bool:
     return item.public or any(raw.get(name) for name in ("is_public", "public", "published_date"))
-
-
-def _is_shown(file: File) -> bool:
-    """Whether the article's directory shows the file."""
-    return file.download_url.lower().startswith(LINK_SCHEMES) if file.is_link_only else is_finished(file)
 
 
 def _plain(link: PrivateLink) -> dict[str, object]:

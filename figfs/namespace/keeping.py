@@ -154,10 +154,10 @@ class Keeping:
         """The versions of a public article that are kept."""
         return self._store.versions(article_id)
 
-    def answer(self, article_id: Id, version: int) -> bytes:
-        """All that Figshare says of a version of an article, as it said it; b"" if that is not kept."""
+    def answer(self, article_id: Id, version: int | None) -> bytes:
+        """See ``documents.entries.Versions``."""
         kept = self._store.get(Key(Kind.PUBLIC_ARTICLE, str(Reference(article_id, version))))
-        return kept.contents.answer if kept is not None and kept.lasting else b""
+        return kept.contents.answer if kept is not None and (kept.lasting or version is None) else b""
 
     def remember(self) -> None:
         """At the end of the mount: what was changed here is kept as this machine knows it, for a mount that

@@ -79,13 +79,12 @@ async def _article(client: Client, name: str) -> Contents:
         if entry is not None:
             kind = Kind.PUBLIC_LINK if file.is_link_only else Kind.PUBLIC_FILE
             entries.append(dataclasses.replace(entry, key=Key(kind, f"{name}/{file.id}")))
-    shown_whole = reference.version is not None and len(answer.body) <= LARGEST
     return Contents(
         entries,
         details,
         settled=all(file.is_link_only or is_finished(file) for file in files),
         time=date,
-        answer=answer.body if shown_whole else b"",
+        answer=answer.body if len(answer.body) <= LARGEST else b"",
         date=posix_time(answer.headers.get("date")),
     )
 

@@ -52,7 +52,7 @@ class Contents:
     settled: bool = True
     record: Project | Collection | None = None  #: of the container, where it is no article
     time: float = 0.0  #: POSIX seconds, of the container itself where nothing above it tells
-    answer: bytes = b""  #: of a version: all that Figshare says of it, as it said it
+    answer: bytes = b""  #: of a public article: all that Figshare says of it, as it said it
     date: float | None = None  #: of a public article: what Figshare's clock was when it was asked for
     unshown: tuple[File, ...] = ()
 

@@ -21,7 +21,8 @@ from test_documents_rendering import check_crate
 from trio.testing import MockClock
 
 from figfs.documents.entries import Entry, Item, Seen
-from figfs.documents.service import KEPT, FigshareDocuments
+from figfs.documents.items import KEPT
+from figfs.documents.service import FigshareDocuments
 from figfs.errors import Changed, FigfsError, Forbidden, Invalid, NotFound
 from figfs.figshare.client import Client, open_client
 from figfs.sandbox.app import make_app, open_sandbox
@@ -246,7 +247,7 @@ async def test_statistics(desk: Desk) -> None:
     assert all(isinstance(total, int) for total in stats.values())
     # An unknown item is an empty result (api.md §10): not known, not nothing.
     unknown = dataclasses.replace(PUBLIC_FROGS, id=1)
-    desk.documents._metadata[unknown] = {"is_public": True}
+    desk.documents._items._metadata[unknown] = {"is_public": True}
     assert await desk.json(unknown, "stats.json") == {"downloads": None, "shares": None, "views": None}
     desk.sandbox.faults.replace([{"role": "stats", "action": "status", "status": 404}])
     with errno_of(errno.ENOENT):
