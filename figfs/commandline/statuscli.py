@@ -77,6 +77,7 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
         "account": None,
         "read_only": False,
         "away": None,
+        "token_trouble": None,
         "mounted": False,
     }
     return {**about, **report, "cache": None}

@@ -59,7 +59,8 @@ def headline(report: Report) -> str:
     who = f"{report['mountpoint']}: {report['account']}"
     if report["mounted"]:
         away = f", without Figshare until it answers: {report['away']}" if report.get("away") else ""
-        return visible(who + (", read-only" if report["read_only"] else "") + away)
+        trouble = f". {report['token_trouble']}" if report.get("token_trouble") else ""
+        return visible(who + (", read-only" if report["read_only"] else "") + away + trouble)
     if report["pid"] is not None:
         return visible(f"{who}, unmounted, finishing its uploads")
     last = f", last mounted on {report['mountpoint']}" if report["mountpoint"] else ""

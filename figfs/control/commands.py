@@ -20,7 +20,7 @@ from figfs.control.offline import Presence
 from figfs.control.orphans import find_orphans
 from figfs.control.parking import Parking
 from figfs.control.server import Answer, Request, Send, describe
-from figfs.errors import FigfsError
+from figfs.errors import FigfsError, Unauthorized
 from figfs.figshare.client import Client
 from figfs.namespace.nodes import Container, Kind, Node
 from figfs.namespace.tree import Tree
@@ -70,7 +70,7 @@ class Commands:
 
     def table(self) -> Mapping[str, Answer]:
         """Every command, by its name."""
-        return {
+        answers = {
             "hello": self._hello,
             "status": self._status,
             "wait": self._wait,
@@ -79,9 +79,24 @@ class Commands:
             "orphans": self._orphans,
             **self._items.table(),
         }
+        return {name: functools.partial(self._advised, answer) for name, answer in answers.items()}
+
+    async def _advised(self, answer: Answer, request: Request, send: Send) -> None:
+        """A token that is refused is told with what can be done, in words that the log has, too."""
+        try:
+            await answer(request, send)
+        except Unauthorized as exc:
+            if trouble := self._client.token_trouble:
+                raise Unauthorized(trouble, status=exc.status) from exc
+            raise
 
     def _said(self) -> dict[str, Any]:
-        return {**self._about, "mounted": not self.unmounting, "away": self._presence.away or None}
+        return {
+            **self._about,
+            "mounted": not self.unmounting,
+            "away": self._presence.away or None,
+            "token_trouble": self._client.token_trouble or None,
+        }
 
     async def _hello(self, request: Request, send: Send) -> None:
         await send(self._said())

@@ -150,6 +150,12 @@ class Client:
         return self.wire.source is not None and not self.wire.source.hopeless
 
     @property
+    def token_trouble(self) -> str:
+        """Why Figshare refuses the token, and what a person can do; "" as long as it does not."""
+        source = self.wire.source
+        return source.trouble if source is not None and self.wire.token_refused else ""
+
+    @property
     def paced(self) -> bool:
         """Whether API requests have to wait for their turn."""
         return self._pacer.paced

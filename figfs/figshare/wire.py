@@ -67,6 +67,10 @@ class TokenSource(Protocol):
     def hopeless(self) -> bool:
         """The token was refused, there was no other, and nothing has changed since."""
 
+    @property
+    def trouble(self) -> str:
+        """Why that is, and what a person can do; "" unless ``hopeless``."""
+
     async def ready(self) -> None:
         """A request that needs the token is about to be sent. Returns at once unless it has expired."""
 
@@ -104,6 +108,7 @@ class Wire:
         self._had: collections.deque[str] = collections.deque(maxlen=TOKENS_HIDDEN)
         self.token = token
         self.source: TokenSource | None = None
+        self.token_refused = False  #: the last request with a token was answered by 401
 
     @property
     def token(self) -> Token | None:
@@ -163,6 +168,8 @@ class Wire:
             problem: RemoteError | None = None
             token = self._token if authorized else None
             async with self._once(method, url, what=what, token=token, **again) as response:
+                if token is not None:
+                    self.token_refused = response.status_code == 401
                 if response.status_code != 401 or source is None or token is None:
                     yield response
                     return

@@ -293,7 +293,9 @@ class Listings:
             known, self._said_away = known or self._said_away, True
         status.failed_at, status.failure = trio.current_time(), exc
         if isinstance(exc, NotFound) and lister.kind in PUBLIC_ITEMS:
-            self._tree.detach(lister, vanished=True)  # who looked it up says so in the log
+            if status.listed_at is not None:  # else who looked it up says that it is not there
+                log.warning("%s was public, and is withdrawn, or under an embargo: %s", lister.path(), exc)
+            self._tree.detach(lister, vanished=True)
             if self._keeping is not None:
                 self._keeping.forget(lister)
             return

@@ -71,6 +71,7 @@ class Renewal:
         self.aloud = False
         #: What the file was like when it was of no use: no second look before it changes.
         self._useless: tuple[object, ...] | None = None
+        self._trouble = ""  #: what a person was told then
         #: The answer to a renewal was lost: the refresh token may be used up.
         self._lost = False
 
@@ -111,6 +112,10 @@ class Renewal:
     @property
     def hopeless(self) -> bool:
         return self._useless is not None and self._useless == self._look()
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble if self.hopeless else ""
 
     def _look(self) -> tuple[object, ...]:
         return (None if self._path is None else credentials.signature(self._path),)
@@ -162,8 +167,8 @@ class Renewal:
             log.info("the token cannot be renewed now: %s", exc)
             return ServerError(str(exc))
         except ConfigurationError as exc:
-            self._useless = seen
-            log.log(logging.ERROR if self.aloud else logging.DEBUG, "%s; %s", exc, self._advice())
+            self._useless, self._trouble = seen, f"{exc}; {self._advice()}"
+            log.log(logging.ERROR if self.aloud else logging.DEBUG, "%s", self._trouble)
         return None
 
     async def _read(self) -> Credential:

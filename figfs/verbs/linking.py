@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import math
 
 import trio
@@ -22,6 +23,8 @@ from figfs.namespace.tree import Tree
 from figfs.verbs.linkedfiles import LinkedFiles
 from figfs.verbs.membership import Membership, member_key
 from figfs.writing import tempnames
+
+log = logging.getLogger(__name__)
 
 
 class Linking:
@@ -54,7 +57,17 @@ class Linking:
         return self._linked.owed()
 
     async def symlink(self, parent: Container, name: str, target: str) -> LinkNode:
-        """A new link called ``name``. Asks Figshare while the program waits, which must hear of a refusal."""
+        """A new link called ``name``. Asks Figshare while the program waits, which must hear of a refusal; of
+        what a link cannot be, the log has the reason: "invalid argument" is all that a program can say.
+        """
+        try:
+            return await self._symlink(parent, name, target)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                log.warning("the link %s/%s is refused: %s", parent.path(), name, exc.strerror)
+            raise
+
+    async def _symlink(self, parent: Container, name: str, target: str) -> LinkNode:
         if parent.kind not in (Kind.COLLECTION, Kind.ARTICLE, Kind.FOLDER):
             raise OSError(errno.EPERM, "links belong into a collection or an article")
         kind = tempnames.classify_link(name).kind

@@ -47,6 +47,7 @@ def test_a_collection_built_with_ln(mount: Mount, article: Article) -> None:
     second = new_article(mount, "second of them")
     run("ln", "-s", second.path, collection)
     assert sorted(members(mount, "A selection")) == sorted([article.id, second.id])
+    mount.claim("the link /collections/A selection/x is refused: there is no '../../articles/nothing'")
     assert errno_of(lambda: os.symlink("../../articles/nothing", collection / "x")) == errno.EINVAL
     assert errno_of(lambda: os.rename(collection / "mine", collection / "yours")) == errno.EPERM
     run("rm", "-r", collection)
@@ -85,6 +86,7 @@ def test_ln_of_a_url(article: Article) -> None:
     assert os.readlink(article / "ice.nc") == OTHER
     run("mv", article / "ice.nc", article / "sea ice.nc")
     assert [name for name, *_ in article.remote()] == ["sea ice.nc"]
+    article.mount.claim("/x is refused: 'file:///etc/passwd': a link in an article leads to an http, https")
     assert errno_of(lambda: os.symlink("file:///etc/passwd", article / "x")) == errno.EINVAL
     run("rm", article / "sea ice.nc")
     article.will_hold({})

@@ -139,6 +139,11 @@ def test_revoked_and_mended(make_mount: MakeMount, home: Home) -> None:
     assert home.renewals() == [400]
     (line,) = errors_of(mount)
     assert "run 'figfs login --account work --oauth'" in line
+    for command, code in ((["status"], 0), (["info", str(mount.articles / "Data set")], 1)):
+        done = run(*FIGFS, *command, "--state-dir", mount.state, env=home.environment, code=code)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "Figshare does not renew the token in " in said
+        assert "run 'figfs login --account work --oauth', and the mount goes on" in said
     home.log_in_by_browser()
     (mount.articles / "Another").mkdir()
     assert (mount.articles / "Data set" / "f").read_bytes() == DATA

@@ -71,7 +71,7 @@ def test_fifty_articles_cost_one_request(portal: Sandbox, make_mount: MakeMount)
     gone = mount / f"public/articles/{ids[5]}"
     wait_until(lambda: not gone.exists(), what="the withdrawn article is gone")
     assert errno_of(lambda: os.listdir(gone)) == errno.ENOENT
-    mount.claim("no public article")
+    mount.claim("no public article", "was public, and is withdrawn")
 
 
 def test_a_remount_asks_the_list(portal: Sandbox, make_mount: MakeMount) -> None:
