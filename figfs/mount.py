@@ -45,7 +45,7 @@ from figfs.namespace.tree import Tree
 from figfs.reading.blockstore import BlockStore, default_cache_size
 from figfs.routing import Router
 from figfs.settings import Settings
-from figfs.statedirectory import ACCOUNTS, locked, socket_path
+from figfs.statedirectory import ACCOUNTS, claim, locked, socket_path
 from figfs.terminal import amount, count, visible
 from figfs.tokens.renewing import kept_valid
 from figfs.writing.journal import Journal
@@ -83,17 +83,19 @@ async def run(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         renewal.account_id, renewal.aloud = account.id if account is not None else None, True
         directory = _state_directory(settings, account)
         store = await _block_store(settings)
-        with (
-            locked(directory, settings.mountpoint, socket_path(directory)),
-            open_attributes(directory / "attributes.db") as attributes,
-            journal_of(directory) as journal,
-            open_listing_store(
-                directory / LISTINGS, owner=owner(settings), account=account.id if account else None
-            ) as listings,
-        ):
-            await _serve(
-                settings, client, account, presence, directory, attributes, journal, listings, store, on_ready
-            )
+        with locked(directory, settings.mountpoint, socket_path(directory)):
+            claim(directory, settings.api, str(account.id) if account is not None else "public")
+            with (
+                open_attributes(directory / "attributes.db") as attributes,
+                journal_of(directory) as journal,
+                open_listing_store(
+                    directory / LISTINGS, owner=owner(settings), account=account.id if account else None
+                ) as listings,
+            ):
+                await _serve(
+                    settings, client, account, presence, directory, attributes, journal, listings, store,
+                    on_ready,
+                )  # fmt: skip
 
 
 async def _serve(

@@ -1,7 +1,8 @@
 """The state directory of a mount: who holds it, and where its control socket is.
 
 One daemon at a time, told by a lock that dies with it. The lock file says who: process, mount point,
-socket. After a crash it still says so, which tells ``figfs status`` whose journal it finds there.
+socket. After a crash it still says so, which tells ``figfs status`` whose journal it finds there. And one
+account for good: what is owed to one must not be sent in the name of another, nor its listings be shown.
 """
 
 from __future__ import annotations
@@ -66,6 +67,41 @@ def _lock(directory: Path, refusal: Callable[[], str]) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def claim(directory: Path, api: str, account: str) -> None:
+    """The state in ``directory``, which the caller holds, is of ``account`` at ``api`` from now on.
+    ``ConfigurationError`` if it is of another.
+    """
+    path = directory / "account.json"
+    ours = {"api": api, "account": account}
+    try:
+        known = json.loads(path.read_bytes()[:65536])
+    except FileNotFoundError:
+        known = None
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"cannot tell whose state is in {directory}: {path.name}: {exc}") from exc
+    if known is None:
+        _write(path, json.dumps(ours).encode())
+    elif known != ours:
+        named = isinstance(known, dict) and {*known} == {*ours}
+        whose = f"account {known['account']} at {known['api']}" if named else "another account"
+        raise ConfigurationError(
+            f"the state directory {directory} is of {whose}, not of account {account} at {api}:"
+            " use another --state-dir"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    making = path.with_name(f"{path.name}.new")
+    try:
+        with making.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(making, path)
+    except OSError as exc:
+        raise ConfigurationError(f"cannot use the state directory {path.parent}: {exc.strerror}") from exc
 
 
 def holder(directory: Path) -> Holder | None:

@@ -70,6 +70,22 @@ def test_each_account_has_its_own_state(institution: Sandbox, tmp_path: Path) ->
     assert sorted(found) == ["1000001", "1000002"]
 
 
+def test_a_state_directory_is_of_one_account(institution: Sandbox, tmp_path: Path) -> None:
+    """Told to use it for another one, figfs refuses: the uploads in its journal are not that one's."""
+    home = environment(tmp_path, FIGFS_API=institution.api, FIGFS_TOKEN=institution.token)
+    point = tmp_path / "mnt"
+    point.mkdir()
+    command = [*FIGFS, "mount", "--background", "--api-rate", "0", "--state-dir", tmp_path / "mine"]
+    for options, code in (([], 0), (["--impersonate", "u002"], 1), (["--public"], 1), ([], 0)):
+        done = run(*command, *options, point, env=home, code=code)
+        if code == 0:
+            run(*FIGFS, "umount", point, "--state-dir", tmp_path / "mine", env=home)
+        else:
+            said = " ".join(done.stderr.split())
+            assert f"mine is of account 1000001 at {institution.api}, not of" in said
+            assert "use another --state-dir" in said
+
+
 @pytest.mark.parametrize(
     ("admin", "who", "said"),
     [
