@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 from inprocess import World, errno_of, open_world, restart
@@ -99,6 +101,26 @@ async def test_the_order_is_figshares(tmp_path: Path, clock: MockClock) -> None:
             read_only=True,
         )
         assert await order(w, "search/frog") == [article["title"] for article in answer][:4]
+
+
+async def test_a_server_that_caps_its_pages(tmp_path: Path, clock: MockClock) -> None:
+    """Ten on each, whatever was asked (quirks L9): all of them are shown."""
+    async with open_world(tmp_path / "state") as w:
+        for n in range(25):
+            make(w, f"frog {n}")
+        send = w.wire.handle_async_request
+
+        async def ask(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("/search"):
+                body = json.loads(request.content)
+                body["page_size"] = min(10, body["page_size"])
+                headers = {"Authorization": request.headers.get("Authorization", "token none")}
+                request = httpx.Request(request.method, request.url, headers=headers, json=body)
+            return await send(request)
+
+        w.wire.handle_async_request = ask  # type: ignore[method-assign]
+        await w.mkdir("search/frog")
+        assert len(await w.ls("search/frog")) == 25
 
 
 async def test_titles_that_are_there_twice(tmp_path: Path, clock: MockClock) -> None:

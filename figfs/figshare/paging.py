@@ -67,14 +67,19 @@ def search_page(client: Client, path: str, query: Mapping[str, object]) -> Fetch
 
 
 async def read_pages(
-    fetch: Fetch, cls: type[I], *, enough: Callable[[list[I]], bool] | None = None
+    fetch: Fetch,
+    cls: type[I],
+    *,
+    size: int = PAGE_SIZE,
+    enough: Callable[[list[I]], bool] | None = None,
 ) -> Pages[I]:
     """Page after page until the listing ends, the server refuses to go on, or ``enough(found so far)``.
+
+    ``size``: items that are asked for at a time.
 
     Raises what ``fetch`` raises, except a refusal (400, 422) of a page after the first.
     """
     found: dict[Id, I] = {}
-    size = PAGE_SIZE
     for page in range(1, LAST_PAGE + 1):
         try:
             raw = await fetch(page, size)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from figfs.errors import BadAnswer, Invalid, NotFound, NotSupported
-from figfs.figshare.client import Answer, Client
-from figfs.figshare.paging import PAGE_SIZE
-from figfs.figshare.records import Article, Id, read_list
+from figfs.errors import NotFound, NotSupported
+from figfs.figshare.client import Client
+from figfs.figshare.paging import PAGE_SIZE, read_pages, search_page
+from figfs.figshare.records import Article
 
 OWN = "/account/articles/search"
 PUBLIC = "/articles/search"
@@ -25,30 +25,12 @@ async def public(client: Client, query: str, most: int) -> list[Article]:
 
 
 async def _found(client: Client, path: str, query: str, most: int) -> list[Article]:
-    found: dict[Id, Article] = {}
-    size = min(most, PAGE_SIZE)
-    page = 1
-    while len(found) < most:
-        body = {"search_for": query, "page": page, "page_size": size}
-        try:
-            raw = await client.call("POST", path, body=body, read=_list, read_only=True)
-        except NotFound as exc:
-            raise NotSupported("this server has no search") from exc
-        except Invalid:
-            if page == 1:
-                raise
-            break  # so many are enough
-        known = len(found)
-        for article in read_list(Article, raw):
-            found.setdefault(article.id, article)
-        if len(raw) < size or len(found) == known:
-            break
-        page += 1
-    return list(found.values())[:most]
-
-
-def _list(answer: Answer) -> list[object]:
-    raw = answer.json()
-    if not isinstance(raw, list):
-        raise BadAnswer("not a list")
-    return raw
+    pages = search_page(client, path, {"search_for": query})
+    try:
+        # Where Figshare refuses to page on, so many are enough.
+        listed = await read_pages(
+            pages, Article, size=min(most, PAGE_SIZE), enough=lambda found: len(found) >= most
+        )
+    except NotFound as exc:
+        raise NotSupported("this server has no search") from exc
+    return listed.found[:most]
