@@ -86,7 +86,10 @@ async def watch_account(
                 presence.away = str(exc)
             continue
         if newer.id != account.id:
-            log.error("the token is of account %s now, not of %s: mount anew", newer.id, account.id)
+            wrong = f"the token is of account {newer.id} now, not of {account.id}: mount anew"
+            if presence.away != wrong:
+                log.error("%s", wrong)
+                presence.away = wrong
             continue
         if presence.away:
             log.info("Figshare answers again")
