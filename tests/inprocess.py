@@ -327,6 +327,7 @@ async def open_world(
     dir_timeout: float = 60.0,
     maximum_file_size: int | None = None,
     search_limit: int = 200,
+    rate: float = 0,
     timeout: float = TIMEOUT,
     is_killed: Callable[[int], bool] = lambda pid: False,
     pending_signal: Callable[[int], bool] = lambda pid: False,
@@ -343,7 +344,7 @@ async def open_world(
             sandbox = await stack.enter_async_context(figshare(maximum_file_size=maximum_file_size))
         wire = Wire(sandbox)
         client = await stack.enter_async_context(
-            open_client(api=f"{BASE}/v2", token=Token(sandbox.token), rate=0, transport=wire)
+            open_client(api=f"{BASE}/v2", token=Token(sandbox.token), rate=rate, transport=wire)
         )
         directory.mkdir(exist_ok=True)  # noqa: ASYNC240 (nobody waits)
         attributes = stack.enter_context(open_attributes(directory / "attributes.db"))

@@ -6,7 +6,8 @@ that a file was added to it, perhaps (quirks L14). So:
 * A kept listing is *believed* for ``TRUSTED`` seconds after it was fetched, while Figshare's list shows the
   container with the date of modification that it had then. Believed means: like a fresh one from the first
   look on, for ``dir_timeout``. The lists of all articles, projects and collections are never believed: they
-  are three, and they tell the dates of all else.
+  are three, and they tell the dates of all else; but that of collections does not (api.md §2), so no
+  collection is believed.
 * A version of a public article is believed for good, once all of it was seen (``publicsources.is_fixed``),
   and never asked for again: it cannot change.
 * Other public items are never believed. Nothing lists them, so nothing tells that they were modified: one
@@ -123,6 +124,7 @@ class Keeping:
             lister.kind not in _LISTS | PUBLIC_ITEMS
             and not kept.outdated
             and -CLOCK_STEP < age < TRUSTED
+            and kept.stamp is not None
             and stamp(lister) == kept.stamp
             and lister.status.expired_at == -math.inf
         )
@@ -169,9 +171,8 @@ class Keeping:
                 continue
             if key.kind in PUBLIC_ITEMS:
                 continue  # what the public sees is Figshare's business
-            contents = known_here(node)
-            if contents is not None:
-                self._store.put(key, Kept(contents, self._now(), stamp(node), outdated=True))
+            contents = known_here(node, self._store.get(key))
+            self._store.put(key, Kept(contents, self._now(), stamp(node), outdated=True))
 
     def may_confirm(self) -> bool:
         """Whether one more believed listing is to be refreshed behind; it counts."""
@@ -208,17 +209,18 @@ class Keeping:
         return found | self._store.collections()
 
 
-def known_here(container: Container) -> Contents | None:
-    """What Figshare has in there, as far as this machine knows. None where that cannot be told from the
-    nodes.
+def known_here(container: Container, before: Kept | None = None) -> Contents:
+    """What Figshare has in there, as far as this machine knows. ``before``: what was kept of it, for the
+    records of a collection's members, which their nodes do not have.
     """
     entries: list[Entry] = []
+    if container.kind is Kind.COLLECTION and before is not None:
+        there = {node.key for node in container.children.values()}
+        entries = [entry for entry in before.contents.entries if entry.key in there]
     for node in container.descendants() if container.kind is Kind.ARTICLE else container.children.values():
         time = node.remote_time_ns / 1e9
         if isinstance(node, FileNode | LinkNode):
             if node.stored is None:
-                if isinstance(node, LinkNode):
-                    return None  # a collection's member: its article's record is not here
                 continue
             if node.stored.article_id != container.key.id:
                 continue  # not moved yet

@@ -11,14 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import errno
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import trio
 
-from figfs.errors import AWAY, FigfsError, NotFound, NotSupported, RemoteError, Unauthorized, Unreachable
+from figfs.errors import (
+    AWAY,
+    Changed,
+    FigfsError,
+    NotFound,
+    RemoteError,
+    Unauthorized,
+    Unreachable,
+)
 from figfs.figshare.client import Client
 from figfs.figshare.records import Id
 from figfs.namespace import publicsources, sources
@@ -26,7 +35,8 @@ from figfs.namespace.freshness import Freshness
 from figfs.namespace.keeping import Keeping, stamp
 from figfs.namespace.listingstore import Kept
 from figfs.namespace.merging import merge
-from figfs.namespace.nodes import PUBLIC_ITEMS, Container, Key, Kind
+from figfs.namespace.nodes import PUBLIC_ITEMS, Container, Kind
+from figfs.namespace.placing import Places
 from figfs.namespace.sources import Contents, Entry
 from figfs.namespace.tree import Tree
 
@@ -36,13 +46,16 @@ log = logging.getLogger(__name__)
 #: hundred names while Figshare is away must not cause a hundred requests.
 RETRY_AFTER_FAILURE = 5.0
 
-#: So many projects are listed to find out whether own articles of projects are also listed outside
-#: (``_outside_projects``).
-PROJECTS_TO_CHECK = 5
 
-#: For that, their listings may be older (seconds) than what a program is shown: membership changes on the web
-#: page only.
-PROJECTS_MAX_AGE = 600.0
+@dataclasses.dataclass(slots=True)
+class _Loading:
+    """A listing that is on its way."""
+
+    client: Client  #: which also says how urgent it is
+    kept: Kept | None  #: what an earlier mount knew, where this one knows nothing yet
+    itself: bool  #: see ``Listings._start_loading``
+    done: trio.Event = dataclasses.field(default_factory=trio.Event)
+    scope: trio.CancelScope = dataclasses.field(default_factory=trio.CancelScope)
 
 
 class Listings:
@@ -82,7 +95,8 @@ class Listings:
         self._said_away = False
         self._search_limit = search_limit
         self._account_id = account_id
-        self._loading: dict[Container, trio.Event] = {}
+        self._loading: dict[Container, _Loading] = {}
+        self._places = Places(client, tree, self.ensure_listed, lambda place: place in self._loading)
         #: Called with each container right after its listing was merged, without a checkpoint between.
         self.on_listed: Callable[[Container], None] = lambda container: None
 
@@ -112,14 +126,20 @@ class Listings:
             return
         again = status.failed_at is None or trio.current_time() >= status.failed_at + RETRY_AFTER_FAILURE
         if again or (isinstance(status.failure, Unauthorized) and self._client.may_be_mended):
-            event = self._start_loading(lister, itself=must_succeed)
-            if status.listed_at is None or must_succeed:
+            must_wait = status.listed_at is None or must_succeed
+            waits = must_wait or not (stale_is_fine or self._just_restored(lister))
+            event = self._start_loading(
+                lister, self._client if waits else self._background, itself=must_succeed
+            )
+            if must_wait:
                 await event.wait()
                 if max_age is None:
                     self._confirm_behind(lister)
-            elif not stale_is_fine and not self._just_restored(lister):
+            elif waits:
                 with trio.move_on_after(self._patience):
                     await event.wait()
+                    if status.failure is None and not self._is_fresh(lister, age, confirmed=False):
+                        await self._start_loading(lister).wait()  # it expired meanwhile
             if must_succeed and status.failure is None and not self._is_fresh(lister, age, confirmed=True):
                 # It expired while an older request was under way, or came from disk.
                 await self._start_loading(lister, itself=True).wait()
@@ -183,7 +203,7 @@ class Listings:
         logged only.
         """
         with contextlib.suppress(FigfsError):
-            await self._list_projects()
+            await self._places.list_projects()
 
     def remember(self) -> None:
         """The mount ends: keep what is known, for one that starts without Figshare."""
@@ -199,27 +219,39 @@ class Listings:
     def _start_loading(
         self, lister: Container, client: Client | None = None, *, itself: bool = False
     ) -> trio.Event:
-        """``itself``: it is to be asked for, whoever else may know that it has not changed."""
-        event = self._loading.get(lister)
-        if event is None:
-            event = self._loading[lister] = trio.Event()
-            self._nursery.start_soon(
-                self._load, lister, event, client or self._client, itself, name=f"list {lister.path()}"
-            )
-        return event
+        """``client``: that of the background, where nobody waits for it. ``itself``: it is to be asked for,
+        whoever else may know that it has not changed.
+        """
+        wanted = client or self._client
+        loading = self._loading.get(lister)
+        if loading is None:
+            kept = None
+            if lister.status.listed_at is None and self._keeping is not None:
+                kept = self._keeping.find(lister)
+                if kept is not None and not kept.lasting and lister.status.expired_at > -math.inf:
+                    kept = kept._replace(outdated=True)  # something was heard of it before its first look
+            loading = self._loading[lister] = _Loading(wanted, kept, itself)
+            self._nursery.start_soon(self._load, lister, loading, name=f"list {lister.path()}")
+        elif wanted is self._client and loading.client is self._background:
+            # Behind a walk through all of them it would wait for its turn for minutes: it is asked anew.
+            loading.client = wanted
+            loading.scope.cancel()
+        return loading.done
 
-    async def _load(self, lister: Container, event: trio.Event, client: Client, itself: bool) -> None:
+    async def _load(self, lister: Container, loading: _Loading) -> None:
         status = lister.status
         try:
-            kept = None
-            if status.listed_at is None and self._keeping is not None:
-                kept = self._keeping.find(lister)
-            if not itself and await self._is_unchanged(lister):
-                status.failed_at, status.failure = None, None
-            elif kept is None or kept.outdated:
-                await self._ask(lister, client, otherwise=kept)
-            else:
-                await self._restore(lister, kept)
+            while True:
+                with loading.scope:
+                    if not loading.itself and await self._is_unchanged(lister):
+                        status.failed_at, status.failure = None, None
+                    elif loading.kept is None or loading.kept.outdated:
+                        await self._ask(lister, loading.client, otherwise=loading.kept)
+                    else:
+                        await self._restore(lister, loading.kept)
+                if not loading.scope.cancelled_caught:
+                    break
+                loading.scope = trio.CancelScope()
         except FigfsError as exc:
             self._listing_failed(lister, exc)
         except Exception as exc:
@@ -227,7 +259,7 @@ class Listings:
             self._listing_failed(lister, RemoteError(f"internal error: {exc!r}"))
         finally:
             del self._loading[lister]
-            event.set()
+            loading.done.set()
         if status.seen_at == -math.inf and status.failure is None:
             self._start_loading(lister, self._background)
 
@@ -252,8 +284,11 @@ class Listings:
             if otherwise is not None:
                 await self._restore(lister, otherwise)
             raise
+        self._check_is_there(lister)
         merge(self._tree, lister, contents, started)
         self.on_listed(lister)
+        if lister.kind is Kind.PROJECT:
+            self._places.note_articles_of(lister)
         listed_at = math.inf if publicsources.is_fixed(lister.key, contents) else started
         status.listed_at, status.failed_at, status.failure = listed_at, None, None
         status.restored_at, self._said_away = None, False
@@ -267,7 +302,8 @@ class Listings:
         """Show what an earlier mount has kept."""
         if lister.kind is Kind.COLLECTION:
             with contextlib.suppress(FigfsError):
-                await self._ensure_places(entry.record.id for entry in kept.contents.entries)
+                await self._places.find(entry.record.id for entry in kept.contents.entries)
+        self._check_is_there(lister)
         assert self._keeping is not None
         believed = self._keeping.is_believed(lister, kept)
         known, record = stamp(lister), lister.record
@@ -284,10 +320,17 @@ class Listings:
         status.date = kept.contents.date
         status.listed_at = now if believed else -math.inf
 
+    def _check_is_there(self, lister: Container) -> None:
+        """Raises ``Changed`` where the container went while its listing was on its way: what is in it may
+        have a place elsewhere by now.
+        """
+        if lister.parent is None and lister is not self._tree.root:
+            raise Changed("it is not there any more")
+
     def _listing_failed(self, lister: Container, exc: FigfsError) -> None:
         status = lister.status
         # A token that is refused is told once, by who has it (``renewing.py``).
-        known = str(status.failure) == str(exc) or isinstance(exc, Unauthorized)
+        known = str(status.failure) == str(exc) or isinstance(exc, Unauthorized | Changed)
         if status.restored_at is not None and isinstance(exc, Unreachable):
             # A walk through what is known, without a network, would say so for each directory.
             known, self._said_away = known or self._said_away, True
@@ -307,7 +350,7 @@ class Listings:
     async def _fetch(self, lister: Container, client: Client) -> Contents:
         match lister.kind:
             case Kind.ARTICLES:
-                return Contents(await self._outside_projects(await sources.own_articles(client)))
+                return Contents(await self._places.outside_projects(await sources.own_articles(client)))
             case Kind.PROJECTS:
                 return Contents(await sources.own_projects(client))
             case Kind.COLLECTIONS:
@@ -316,7 +359,7 @@ class Listings:
                 return Contents(await sources.project_articles(client, lister.key.id))
             case Kind.COLLECTION:
                 entries = await sources.collection_articles(client, lister.key.id)
-                await self._ensure_places(entry.record.id for entry in entries)
+                await self._places.find(entry.record.id for entry in entries)
                 return Contents(entries)
             case Kind.QUERY:
                 return Contents(await self._found(lister, client))
@@ -333,55 +376,5 @@ class Listings:
         """What a query finds. Articles are listed, so that links bear the names that are shown there."""
         own = self._tree.articles.parent is not None
         entries = await sources.found_articles(client, query, self._search_limit, own=own)
-        wanted = [Key(Kind.ARTICLE, entry.record.id) for entry in entries if "/articles/" in entry.place]
-        if self._unknown(wanted):
-            await self._list_one(self._tree.articles)
+        await self._places.name(entry.record.id for entry in entries if "/articles/" in entry.place)
         return entries
-
-    async def _outside_projects(self, entries: list[Entry]) -> list[Entry]:
-        """Without the articles that are in a project: they have their place there, and a directory must have
-        one only.
-
-        Whether ``GET /account/articles`` lists those too is not documented (api.md §3). The first few
-        projects tell how this server does it: if none of their articles is among the own ones, the other
-        projects need not be listed.
-        """
-        own = {entry.key for entry in entries}
-        first, others = await self._list_projects()
-        if any(child.key in own for project in first for child in project.children.values()):
-            await self._list_all(others)
-        elsewhere = {child.key for project in (*first, *others) for child in project.children.values()}
-        return [entry for entry in entries if entry.key not in elsewhere]
-
-    async def _list_projects(self) -> tuple[list[Container], list[Container]]:
-        """List the projects and the articles of the first few; returns those, and the others."""
-        await self._list_one(self._tree.projects)
-        projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
-        first, others = projects[:PROJECTS_TO_CHECK], projects[PROJECTS_TO_CHECK:]
-        await self._list_all(first)
-        return first, others
-
-    async def _list_all(self, containers: Iterable[Container]) -> None:
-        async with trio.open_nursery() as nursery:
-            for container in containers:
-                nursery.start_soon(self._list_one, container)
-
-    async def _list_one(self, container: Container) -> None:
-        with contextlib.suppress(FigfsError):  # logged where it happened
-            await self.ensure_listed(container, max_age=PROJECTS_MAX_AGE)
-
-    async def _ensure_places(self, article_ids: Iterable[Id]) -> None:
-        """List what is needed to tell where in this mount the articles are; those not found are other
-        people's.
-        """
-        wanted = [Key(Kind.ARTICLE, article_id) for article_id in article_ids]
-        if self._unknown(wanted):
-            await self.ensure_listed(self._tree.articles)
-        if self._unknown(wanted):
-            with contextlib.suppress(NotSupported):  # no projects on this server: nothing is in one
-                await self.ensure_listed(self._tree.projects)
-            projects = [node for node in self._tree.projects.children.values() if isinstance(node, Container)]
-            await self._list_all(projects)
-
-    def _unknown(self, keys: list[Key]) -> bool:
-        return any(self._tree.by_key(key) is None for key in keys)

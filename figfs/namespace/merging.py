@@ -149,6 +149,8 @@ def _remove_missing(
             if not (node.made or node.children or node.folder in needed):
                 tree.detach(node, vanished=True)
         elif node.key not in present and not _is_local(node, started):
+            if lister.kind in (Kind.PROJECTS, Kind.PROJECT):
+                tree.expire(tree.articles)  # there is the place of an article that is in no project any more
             tree.detach(node, vanished=True)
 
 
