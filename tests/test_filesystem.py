@@ -14,9 +14,10 @@ from inprocess import A, World, errno_of, figshare, open_article, open_world, re
 from test_linking import FILE
 from trio.testing import MockClock
 
-from figfs.figshare import articles
+from figfs.figshare import articles as api_articles
 from figfs.filesystem import Change
 from figfs.namespace.nodes import Container, FileNode
+from figfs.sandbox import articles
 
 FILES = r"/articles/\d+/files/\d+$"
 OLD, NEW = b"old content", b"new content" * 300
@@ -450,12 +451,46 @@ async def test_collection_members_are_links_to_their_articles(tmp_path: Path, cl
         assert await w.refreshed("articles") == ["data set"]
 
 
+async def test_a_title_keeps_its_article(tmp_path: Path, clock: MockClock) -> None:
+    """An older article that gets the title, and the end of one that had it, give ``articles/twin`` to no
+    other article while the mount lasts; the next one names them as ever.
+    """
+    async with figshare() as sandbox:
+        older, twin, third = (
+            articles.create(sandbox, {"title": title}) for title in ("other", "twin", "twin")
+        )
+        async with open_world(tmp_path / "state", sandbox=sandbox) as w:
+            assert await w.refreshed("articles") == ["other", "twin", f"twin [{third}]"]
+            articles.update(sandbox, articles.own(sandbox, older), {"title": "twin"})
+            assert await w.refreshed("articles") == ["twin", f"twin [{older}]", f"twin [{third}]"]
+            assert (await w.node("articles/twin")).key.id == twin
+            articles.delete(sandbox, articles.own(sandbox, twin))
+            assert await w.refreshed("articles") == [f"twin [{older}]", f"twin [{third}]"]
+        async with restart(w) as w:
+            assert await w.refreshed("articles") == ["twin", f"twin [{third}]"]
+            assert (await w.node("articles/twin")).key.id == older
+
+
+async def test_a_file_that_was_replaced_elsewhere(tmp_path: Path, clock: MockClock) -> None:
+    """Bears its own name as soon as the old one is gone; should that come back, it takes it from nobody."""
+    async with open_article(tmp_path) as (w, article):
+        for _ in range(2):
+            w.sandbox.store.insert("files", FILE | {"article_id": article, "name": "a.csv"})
+        old, new = (row["id"] for row in w.rows(article))
+        assert await w.refreshed(A) == [f"a [{new}].csv", "a.csv"]
+        w.sandbox.store.run("UPDATE files SET article_id = 0 WHERE id = ?", old)
+        assert await w.refreshed(A) == ["a.csv"]
+        w.sandbox.store.run("UPDATE files SET article_id = ? WHERE id = ?", article, old)
+        assert await w.refreshed(A) == [f"a [{old}].csv", "a.csv"]
+        assert (await w.node(f"{A}/a.csv")).key.id == new
+
+
 async def test_title_changed_elsewhere(tmp_path: Path, clock: MockClock) -> None:
     """Seen after dir_timeout; the inode stays, and so does what is in it."""
     async with open_article(tmp_path, dir_timeout=20) as (w, article):
         await w.save(f"{A}/f", OLD)
         inode = (await w.node(A)).inode
-        await articles.update(w.client, article, title="renamed elsewhere")
+        await api_articles.update(w.client, article, title="renamed elsewhere")
         await trio.sleep(21)
         assert await w.ls("articles") == ["renamed elsewhere"]
         node = await w.node("articles/renamed elsewhere")

@@ -175,8 +175,9 @@ def _merge_directory(tree: Tree, place: Container, remote: list[Entry]) -> None:
     arriving = {entry.key for entry in remote}
     names = naming.assign_names(
         [(entry.record.id, entry.base) for entry in remote],
-        extension=place.kind is Kind.FOLDER or place.kind in ARTICLE_KINDS,
+        extension=_shows_files(place),
         taken={name for name, child in place.children.items() if child.key not in arriving},
+        kept=_kept_names(tree, place, remote),
     )
     for entry in remote:
         known = tree.by_key(entry.key)
@@ -190,6 +191,28 @@ def _merge_directory(tree: Tree, place: Container, remote: list[Entry]) -> None:
         if place.children.get(name) is not node:  # elsewhere, or here and not listed yet
             tree.place(node, place, name)
         _update(tree, node, entry)
+
+
+def _shows_files(place: Container) -> bool:
+    return place.kind is Kind.FOLDER or place.kind in ARTICLE_KINDS
+
+
+def _kept_names(tree: Tree, place: Container, remote: list[Entry]) -> dict[Id, str]:
+    """What is called by its title keeps its name as long as the mount lasts and the title is the same,
+    whoever comes or goes: who writes to ``articles/twin`` writes to one article. A file has its own name
+    again once another one of that name is gone, which it has replaced.
+    """
+    kept: dict[Id, str] = {}
+    for entry in remote:
+        node = tree.by_key(entry.key)
+        if node is None or node.parent is not place:
+            continue
+        item = (entry.record.id, entry.base)
+        if node.name == entry.base or (
+            not _shows_files(place) and naming.may_be_called(node.name, item, extension=False)
+        ):
+            kept[entry.record.id] = node.name
+    return kept
 
 
 def _update(tree: Tree, node: Node, entry: Entry, *, named_here: bool = False) -> None:

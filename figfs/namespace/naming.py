@@ -13,8 +13,9 @@ import html
 import itertools
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from html.entities import html5
+from types import MappingProxyType
 
 from figfs.figshare.records import Id
 
@@ -30,6 +31,7 @@ _LONGEST_TITLE = 20_000
 #: tenth of what a server can say, and each level costs a frame of whoever walks the tree.
 DEEPEST_FOLDER = 255
 
+MOST_NUMBERED = 3  #: names with its id that are recognized: more than one is hardly ever needed
 _MAX_ID_BYTES = 64  # a longer (string) id is cut in a name: the number after it keeps names unique
 
 _BLOCK_TAG = re.compile(
@@ -129,7 +131,11 @@ def name_from_id(item_id: Id) -> str:
 
 
 def assign_names(
-    items: Iterable[tuple[Id, str]], *, extension: bool, taken: Collection[str] = ()
+    items: Iterable[tuple[Id, str]],
+    *,
+    extension: bool,
+    taken: Collection[str] = (),
+    kept: Mapping[Id, str] = MappingProxyType({}),
 ) -> dict[Id, str]:
     """A unique name for each item of one directory.
 
@@ -138,17 +144,27 @@ def assign_names(
     (".csv", ".tar.gz"), else at the end. No name in ``taken`` is given. Names have at most 255 bytes: the
     stem is cut, never the suffix or the extension.
 
-    Stable: names are given in ascending order of ids, so another item with a higher id changes no name.
+    Stable: names are given in ascending order of ids, so another item with a higher id changes no name; nor
+    does any, of those that are ``kept``.
     """
-    used = set(taken)
+    used = {*taken, *kept.values()}
     names: dict[Id, str] = {}
     for item_id, base in sorted(set(items), key=lambda item: (isinstance(item[0], str), item)):
+        if item_id in kept:
+            names[item_id] = kept[item_id]
+            continue
         name = base
         if name in used:
             name = next(name for name in _with_id(base, item_id, extension) if name not in used)
         used.add(name)
         names[item_id] = name
     return names
+
+
+def may_be_called(name: str, item: tuple[Id, str], *, extension: bool) -> bool:
+    """Whether ``assign_names`` gives that name to ``item``, beside whatever others."""
+    item_id, base = item
+    return name == base or name in itertools.islice(_with_id(base, item_id, extension), MOST_NUMBERED)
 
 
 def id_from_name(name: str) -> Id | None:

@@ -18,6 +18,7 @@ from figfs.namespace.naming import (
     check_name,
     id_from_name,
     join_folder_path,
+    may_be_called,
     name_from_filename,
     name_from_id,
     name_from_title,
@@ -226,6 +227,23 @@ class TestAssign:
         before = assign_names(items, extension=True)
         after = assign_names([*items, (51, base)], extension=True)
         assert after.items() >= before.items()
+
+    @given(st.lists(st.tuples(st.integers(1, 50), bases), max_size=12), st.sets(st.integers(1, 50)))
+    def test_a_kept_name_stays(self, items: list[tuple[int, str]], gone: set[int]) -> None:
+        """Whoever comes or goes."""
+        each = dict(items).items()
+        before = assign_names(each, extension=False)
+        kept = {item_id: name for item_id, name in before.items() if item_id not in gone}
+        for others in (each, [item for item in each if item[0] in kept]):
+            after = assign_names(others, extension=False, kept=kept)
+            assert after.items() >= kept.items()
+            assert len(set(after.values())) == len(after)
+
+    @pytest.mark.parametrize(
+        ("name", "may_be"), [("a", True), ("a [7]", True), ("a [7.2]", True), ("a [8]", False), ("b", False)]
+    )
+    def test_whose_name_it_may_be(self, name: str, may_be: bool) -> None:
+        assert may_be_called(name, (7, "a"), extension=False) == may_be
 
     @given(st.dictionaries(ids, legal_names, max_size=8))
     def test_a_name_of_its_own_stays_plain(self, items: dict[int | str, str]) -> None:
