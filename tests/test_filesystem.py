@@ -250,6 +250,14 @@ async def test_mkdir_refuses(tmp_path: Path, clock: MockClock, name: str, number
         assert w.wire.count("POST", "") == 0
 
 
+async def test_mkdir_beside_the_mounts_own_directories(tmp_path: Path, clock: MockClock) -> None:
+    """EPERM, whatever the name, and not that it is too short a title."""
+    async with open_world(tmp_path / "state") as w:
+        for name in (b"ab", b"abc"):
+            with errno_of(errno.EPERM):
+                await w.fs.mkdir(w.tree.root.inode, name, 0o755)
+
+
 async def test_mkdir_whose_answer_is_lost(tmp_path: Path, clock: MockClock) -> None:
     """Figshare has made it, the answer was lost: it is found, and made once only."""
     async with open_world(tmp_path / "state") as w:
@@ -258,6 +266,25 @@ async def test_mkdir_whose_answer_is_lost(tmp_path: Path, clock: MockClock) -> N
         await w.mkdir("articles/data set")
         assert w.wire.count("POST", "/articles$") == 1
         assert await w.refreshed("articles") == ["data set"]
+
+
+async def test_mkdir_whose_answer_is_lost_after_it_was_listed(tmp_path: Path, clock: MockClock) -> None:
+    """What a refresh has shown meanwhile is what was made."""
+    async with open_world(tmp_path / "state") as w:
+        await w.mkdir("projects/a project")
+        answered = w.wire.handle_async_request
+
+        async def lost(request: httpx.Request) -> httpx.Response:
+            response = await answered(request)
+            if request.method == "POST":
+                assert await w.refreshed("projects/a project") == ["data set"]
+                raise httpx.ReadError("lost", request=request)
+            return response
+
+        w.wire.handle_async_request = lost  # type: ignore[method-assign]
+        made = await w.mkdir("projects/a project/data set")
+        assert w.wire.count("POST", "/articles$") == 1
+        assert made is await w.node("projects/a project/data set")
 
 
 # ---- rename of containers ------------------------------------------------------------

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from figfs.content.deletions import Deletions
 from figfs.content.openfiles import OpenFiles
 from figfs.content.renaming import Renaming
 from figfs.errors import Invalid, NotFound, NotSupported, UnknownOutcome
-from figfs.figshare import articles, collections, projects
+from figfs.figshare import articles, collections, items, projects
 from figfs.figshare.client import Client
 from figfs.figshare.records import Article, Collection, Id, Project
 from figfs.namespace import naming
@@ -83,23 +83,23 @@ class Containers:
         return node
 
     async def _make_container(self, parent: Container, name: str) -> Container:
-        title = self._title(name)
         match parent.kind:
-            case Kind.ARTICLES:
+            case Kind.ARTICLES | Kind.PROJECT:
                 kind = Kind.ARTICLE
             case Kind.PROJECTS:
                 kind = Kind.PROJECT
             case Kind.COLLECTIONS:
                 kind = Kind.COLLECTION
-            case Kind.PROJECT:
-                kind = Kind.ARTICLE
             case _:
                 raise OSError(errno.EPERM, "no directory can be made here")
+        title = self._title(name)
+        await self._listings.ensure_listed(parent, stale_is_fine=True)
+        before = {child.key for child in parent.children.values()}
         node: Node | None
         try:
             new_id = await self._create(parent, title)
         except UnknownOutcome as exc:
-            node = await self._find_created(parent, name, exc)
+            node = await self._find_created(parent, name, before, exc)
         else:
             key = Key(kind, new_id)
             node = self._tree.by_key(key) or self._tree.make(key)
@@ -130,17 +130,25 @@ class Containers:
                 raise
             raise NotSupported(f"this server has no {parent.name}") from exc
 
-    async def _find_created(self, parent: Container, name: str, exc: UnknownOutcome) -> Container:
-        """The answer to a creation was lost: look whether it was carried out, before anybody tries again."""
-        before = {child.key for child in parent.children.values()}
-        self._tree.expire(parent)
-        await self._listings.ensure_listed(parent, must_succeed=True)
-        for child in parent.children.values():
-            if isinstance(child, Container) and child.key not in before and child.record is not None:
-                title = getattr(child.record, "title", "")
-                if naming.name_from_title(title) == name:
-                    return child
-        raise exc
+    async def _find_created(
+        self, parent: Container, name: str, before: Set[Key], lost: UnknownOutcome
+    ) -> Container:
+        """The answer to a creation was lost: look whether it was carried out, before anybody tries again.
+
+        It bears that title, and is none of those ``before``, whoever has listed it since.
+        """
+
+        async def look() -> Container | None:
+            self._tree.expire(parent)
+            await self._listings.ensure_listed(parent, must_succeed=True)
+            for child in parent.children.values():
+                if isinstance(child, Container) and child.key not in before and child.record is not None:
+                    title = getattr(child.record, "title", "")
+                    if naming.name_from_title(title) == name:
+                        return child
+            return None
+
+        return await items.found_after(lost, look)
 
     @staticmethod
     def _title(name: str) -> str:
