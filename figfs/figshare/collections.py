@@ -18,12 +18,6 @@ async def list_own(client: Client) -> list[Collection]:
     return await list_all(client, "/account/collections", Collection)
 
 
-async def get(client: Client, collection_id: Id) -> Collection:
-    return await client.call(
-        "GET", _path(collection_id), read=lambda answer: Collection.from_json(answer.json())
-    )
-
-
 async def create(client: Client, title: str) -> Id:
     """A new draft collection; see ``items.create`` for a lost answer."""
     return await items.create(client, "/account/collections", {"title": title})

@@ -13,10 +13,6 @@ async def list_own(client: Client) -> list[Project]:
     return await list_all(client, "/account/projects", Project)
 
 
-async def get(client: Client, project_id: Id) -> Project:
-    return await client.call("GET", _path(project_id), read=lambda answer: Project.from_json(answer.json()))
-
-
 async def create(client: Client, title: str) -> Id:
     """A new project of the account; see ``items.create`` for a lost answer."""
     return await items.create(client, "/account/projects", {"title": title})

@@ -51,9 +51,6 @@ class Doi(NamedTuple):
     id: Id | None  #: only a guess: what that item says its DOI is decides
     text: str  #: as it was typed, with its version
 
-    def __str__(self) -> str:
-        return self.base if self.version is None else f"{self.base}.v{self.version}"
-
 
 def is_doi_prefix(name: str) -> bool:
     """Whether ``name`` is what a DOI has before its slash."""

@@ -190,7 +190,7 @@ class Container(Node):
         self.unshown: tuple[File, ...] = ()  #: of an article, beside its children (``sources.Contents``)
         self.account: Account | None = None  #: of the directory that stands for it
         self.status = ListingStatus()
-        self.made = False  #: a folder made here: it stays though no file of Figshare's is in it
+        self.made = False  #: here, and kept: a folder without a file of Figshare's in it, a query
         self.local = False  #: a folder whose files are never uploaded from there (``.~tmp~``)
         #: Of a collection: which publication was changed since (``standing.publication``); "": none, for all
         #: that is known.

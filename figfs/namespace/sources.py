@@ -1,7 +1,8 @@
 """What Figshare has in a container: one function a kind of container, each a handful of requests, as
 ``Entry`` records.
 
-No state and no decisions about names: ``tree.py`` asks here and merges the answer into the nodes it holds.
+No state and no decisions about names: ``listings.py`` asks here, and ``merging.py`` brings the tree up to the
+answer.
 """
 
 from __future__ import annotations

@@ -46,7 +46,6 @@ CALLS: dict[str, tuple[Any, httpx.Response, Any]] = {
         None,
     ),
     "DELETE /account/articles/5/files/7": (lambda c: files.delete_file(c, 5, 7), httpx.Response(204), None),
-    "GET /account/projects/3": (lambda c: projects.get(c, 3), httpx.Response(200, json={"id": 3}), None),
     "POST /account/projects": (
         lambda c: projects.create(c, "abc"),
         created("/account/projects/3"),
@@ -71,11 +70,6 @@ CALLS: dict[str, tuple[Any, httpx.Response, Any]] = {
     "DELETE /account/projects/3/articles/5": (
         lambda c: projects.delete_article(c, 3, 5),
         httpx.Response(204),
-        None,
-    ),
-    "GET /account/collections/4": (
-        lambda c: collections.get(c, 4),
-        httpx.Response(200, json={"id": 4}),
         None,
     ),
     "POST /account/collections": (

@@ -37,9 +37,16 @@ def test_a_search(make_mount: MakeMount, make_sandbox: Callable[..., Sandbox], t
     mount.remount()
     assert names(mount / "search") == {QUERY}
     assert names(query) == {FROGS, RADAR}
+    assert "Read-only file system" in run("rm", "-r", query, code=1).stderr
     run("rmdir", query)
     assert names(mount / "search") == set()
     assert FROGS in names(mount.articles)
+
+
+def test_on_a_read_only_mount(make_mount: MakeMount) -> None:
+    """No query can be made."""
+    mount = make_mount("--ro")
+    assert errno_of((mount / "search" / "frog").mkdir) == errno.EROFS
 
 
 def test_the_limit(make_mount: MakeMount) -> None:
