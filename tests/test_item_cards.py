@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from figfs.commandline import itemcli
-from figfs.control.itemcommands import OWN, of_item
+from figfs.control.itemcommands import OWN, of_item, page
 from figfs.figshare.cards import Card
 from figfs.namespace.nodes import Container, Key, Kind
 
@@ -68,6 +68,7 @@ def test_people_and_licences() -> None:
         ("file:///etc/passwd", False),
         ("https://", False),
         ("https://a b", False),
+        ("https://a/" + "b" * 2000, False),
         ("https://a\x1b[2J", False),
         ("https://[", False),
         ("--help", False),
@@ -76,3 +77,14 @@ def test_people_and_licences() -> None:
 def test_what_a_browser_gets(url: str, good: bool) -> None:
     """Web pages, nothing else."""
     assert itemcli.is_web_page(url) is good
+
+
+@pytest.mark.parametrize(
+    "doi", ["10.6084/" + "x" * 501, "\x1b[31m", "../../etc", "10.6084/é", "x" * 10_000, ""]
+)
+def test_a_page_is_none_for_what_is_no_doi(doi: str) -> None:
+    """A collection's page is where its DOI leads; other URLs of a record may be anything."""
+    urls = {"figshare_url": "https://a/\x1b[31m", "url_public_html": "https://a/" + "b" * 2000}
+    assert page(Card(id=1, doi=doi, **urls), draft=False) is None
+    good = Card(id=1, doi="10.6084/x<1>", **urls)
+    assert page(good, draft=False) == "https://doi.org/10.6084/x%3C1%3E"

@@ -19,6 +19,7 @@ from figfs.terminal import amount, as_json, count, visible
 
 PATIENCE = 120.0  #: seconds for a request or two, with a turn to wait for
 LONGEST = 400  #: characters of one line
+LONGEST_URL = 2000  #: characters of one that is opened: no browser takes any number
 
 #: What ``figfs cite --format`` prints.
 DOCUMENTS = {
@@ -156,6 +157,7 @@ def is_web_page(url: str) -> bool:
             and bool(parts.hostname)
             and url.isprintable()
             and " " not in url
+            and len(url) <= LONGEST_URL
         )
     except ValueError:
         return False

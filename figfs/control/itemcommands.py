@@ -20,13 +20,14 @@ from figfs.figshare import cards
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
 from figfs.figshare.records import ArticleDetails
-from figfs.namespace import naming, standing
+from figfs.namespace import identifiers, naming, standing
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 
 LONGEST_CHAIN = 40  #: symbolic links that are followed, as in the kernel
 RESERVED_LOOKS = (1.0, 2.0, 4.0)  #: seconds between looks for a DOI whose answer was lost
+LONGEST_URL = 2000  #: characters of one that is opened
 FULL_LOOK = 30.0  #: seconds for the listing that a refresh waits for
 
 OWN = {Kind.ARTICLE: "article", Kind.PROJECT: "project", Kind.COLLECTION: "collection"}
@@ -358,13 +359,17 @@ def _is_edited(item: Container) -> bool:
 
 
 def page(card: Card, *, draft: bool) -> str | None:
-    """The item's web page: the public one, of a draft its owner's. None unless it is http or https."""
+    """The item's web page: the public one, of a draft its owner's. None without one that can be opened."""
     if draft:
         urls = [card.url_private_html, card.figshare_url]
     else:  # a collection tells none: its DOI leads there
-        resolver = f"https://doi.org/{urllib.parse.quote(card.doi)}" if card.doi else ""
+        resolver = f"https://doi.org/{urllib.parse.quote(card.doi)}" if identifiers.is_doi(card.doi) else ""
         urls = [card.figshare_url, card.url_public_html, resolver]
-    return next((url for url in urls if url.lower().startswith(("https://", "http://"))), None)
+    return next((url for url in urls if _may_be_opened(url)), None)
+
+
+def _may_be_opened(url: str) -> bool:
+    return url.lower().startswith(("https://", "http://")) and url.isprintable() and len(url) <= LONGEST_URL
 
 
 def _date(seconds: float | None) -> str | None:

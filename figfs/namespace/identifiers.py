@@ -16,6 +16,7 @@ _ID = r"(?P<id>[1-9][0-9]{0,17}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]
 _REFERENCE = re.compile(_ID + r"(?:\.v(?P<version>[1-9][0-9]{0,4}))?")
 _PREFIX = re.compile(r"10\.[0-9]{4,9}(?:\.[0-9]+)*")
 _SUFFIX = re.compile(r"(?=.*[0-9])[0-9A-Za-z(][!-~]*")
+_ANY_SUFFIX = re.compile(r"[!-~]{1,500}")
 _VERSION = re.compile(r"(?P<base>.+)\.v(?P<version>[1-9][0-9]{0,4})", re.IGNORECASE)
 #: What ends a Figshare DOI, whatever portal made it: the item's id, after ``c.`` if it is a collection.
 _ITEM = re.compile(r"(?:.*[^0-9])?(?P<id>[1-9][0-9]{0,17})")
@@ -55,6 +56,12 @@ class Doi(NamedTuple):
 def is_doi_prefix(name: str) -> bool:
     """Whether ``name`` is what a DOI has before its slash."""
     return _PREFIX.fullmatch(name) is not None
+
+
+def is_doi(text: str) -> bool:
+    """Whether ``text`` is a DOI, anybody's, and not what a record may have in its place."""
+    prefix, _, suffix = text.partition("/")
+    return is_doi_prefix(prefix) and _ANY_SUFFIX.fullmatch(suffix) is not None
 
 
 def parse_doi(prefix: str, name: str) -> Doi | None:
