@@ -193,6 +193,22 @@ objects = st.dictionaries(st.sampled_from(FIELDS), values, max_size=8) | st.buil
     st.sampled_from([1, "1", "a1"]),
     st.dictionaries(st.sampled_from(FIELDS), values, max_size=8),
 )
+#: As of ResourceSync: what it begins with, and lists of changes.
+SITEMAPS = [
+    f'''<?xml version="1.0"?><{kind} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"
+    xmlns:rs="http://www.openarchives.org/rs/terms/">
+    <rs:md capability="{capability}" from="{when}" until="{when}"/>
+    <{inside}><loc>{place}</loc><lastmod>{when}</lastmod><rs:md capability="{capability}" datetime="{when}"/>
+    <rs:ln rel="x" href="{place}{"9" * 5_000}"/></{inside}></{kind}>'''.encode()
+    for kind, inside in (("urlset", "url"), ("sitemapindex", "sitemap"))
+    for capability in ("description", "capabilitylist", "changelist", "")
+    for when, place in (
+        ("9999-12-31T23:59:59-23:59", "https://portal.test/b"),
+        ("0001", "file:///etc/articles/9"),
+        ("x", ""),
+    )
+]
+
 #: Bytes, and how many times: what is long would drown what Hypothesis reports.
 Body = tuple[bytes, int]
 bodies: st.SearchStrategy[Body] = st.one_of(
@@ -211,7 +227,7 @@ bodies: st.SearchStrategy[Body] = st.one_of(
              b"<sitemap><loc>https://portal.test/a</loc></sitemap></sitemapindex>", 1),
             (b'<?xml version="1.0"?><OAI-PMH>\x1b&x;</OAI-PMH>', 1), (b"data", 1), (b"ab", 1),
             (b'"\\ud800"', 1),
-            (b"[1,", 1), (b'{"message": "\\u001b]0;x"}', 1),
+            (b"[1,", 1), *((entry, 1) for entry in SITEMAPS), (b'{"message": "\\u001b]0;x"}', 1),
         ]
     ),
 )  # fmt: skip
