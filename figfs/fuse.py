@@ -70,10 +70,9 @@ def handler(method: Handler) -> Handler:
             number = errno.ETIMEDOUT
         except OSError as exc:
             number = exc.errno or errno.EIO
-            log.log(
-                logging.DEBUG if number in EXPECTED else logging.INFO,
-                "%s of inode %s: %s", operation, self.subject(operation, args), describe(exc),
-            )  # fmt: skip
+            level = logging.DEBUG if number in EXPECTED else logging.INFO
+            if log.isEnabledFor(level):  # file managers look for dozens of names
+                log.log(level, "%s of inode %s: %s", operation, self.subject(operation, args), describe(exc))
         except FigfsError as exc:
             number = exc.errno
             # A token that is refused is told once, by who has it (``renewing.py``).
