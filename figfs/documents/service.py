@@ -25,7 +25,7 @@ from figfs.figshare import links, metadata, notes, oai, stats
 from figfs.figshare.client import Client
 from figfs.figshare.items import KINDS
 from figfs.figshare.links import PrivateLink
-from figfs.figshare.records import Id
+from figfs.figshare.records import Id, read_id
 from figfs.namespace import naming
 from figfs.terminal import visible
 
@@ -273,8 +273,8 @@ class FigshareDocuments:
         if not (licenses or categories):
             return None
         return editing.Choices(
-            _numbers(await metadata.list_licenses(self._client), "value") if licenses else None,
-            _numbers(await metadata.list_categories(self._client), "id") if categories else None,
+            _by_number(await metadata.list_licenses(self._client), "value") if licenses else None,
+            _by_number(await metadata.list_categories(self._client), "id") if categories else None,
         )
 
     async def _write_note(self, item: Item, note_id: Id, content: bytes, base: bytes | None) -> None:
@@ -329,13 +329,13 @@ def _plain(link: PrivateLink) -> dict[str, object]:
     }
 
 
-def _numbers(entries: list[Any], key: str) -> set[int]:
-    """The ids in a list; without those of headings, which cannot be chosen."""
+def _by_number(entries: list[Any], key: str) -> dict[int, dict[str, Any]]:
+    """A list by its ids; without headings, which cannot be chosen."""
     return {
-        number
+        number: entry
         for entry in entries
         if isinstance(entry, dict) and entry.get("is_selectable") is not False
-        for number in [entry.get(key)]
+        for number in [read_id(entry.get(key))]
         if isinstance(number, int)
     }
 

@@ -255,7 +255,7 @@ class Location(Record, frozen=True, kw_only=True):
             path = self.location.split("?")[0].split("#")[0].rstrip("/")
             last = path.rpartition("/")[2]
             found = (
-                _id(last) if any(c.isdigit() for c in last) else None
+                read_id(last) if any(c.isdigit() for c in last) else None
             )  # not the "articles" of ``…/articles``
         if found is None:
             raise BadAnswer("the answer does not tell the new id")
@@ -318,7 +318,8 @@ def _integer(digits: str) -> int | None:
 # One reader for each type of field: the value, or None for "not there or not to be understood".
 
 
-def _id(value: object) -> Id | None:
+def read_id(value: object) -> Id | None:
+    """An id from JSON; a number may be a text (quirks L12). None: it is none."""
     if isinstance(value, str):
         value = (_text(value) or "").strip()
         if value.isascii() and value.isdigit() and len(value) < 20 and int(value) < 1 << 63:
@@ -409,8 +410,8 @@ def _license(value: object) -> License | None:
 
 
 _READERS: dict[object, Callable[[Any], object]] = {
-    Id: _id,
-    Id | None: _id,
+    Id: read_id,
+    Id | None: read_id,
     str: _text,
     int: _number,
     int | None: _number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -29,7 +30,7 @@ def columns(sandbox: Sandbox, fields: dict[str, Any], old: Row | None = None) ->
             case "authors":
                 metadata["authors"] = [_author(sandbox, given) for given in value]
             case "funding_list":
-                metadata["funding_list"] = [_funding(given) for given in value]
+                metadata["funding_list"] = _funding(metadata.get("funding_list", []), value)
             case "related_materials":
                 metadata["related_materials"] = [_related(n, given) for n, given in enumerate(value, 1)]
             case "categories" | "categories_by_source_id":
@@ -37,7 +38,7 @@ def columns(sandbox: Sandbox, fields: dict[str, Any], old: Row | None = None) ->
             case "title" | "description" | "defined_type" | "doi" | "tags" | "keywords" | "articles":
                 pass
             case "custom_fields" | "custom_fields_list":
-                pass  # the account has none
+                _set_custom_fields(metadata.get("custom_fields", []), value)
             case "group_id":
                 check_group(sandbox, value)
                 metadata["group_id"] = value
@@ -96,17 +97,36 @@ def _author(sandbox: Sandbox, given: dict[str, Any]) -> dict[str, Any]:
     return author
 
 
-def _funding(given: dict[str, Any]) -> dict[str, Any]:
-    if "title" not in given:
-        raise invalid("funding_list", f"no known funding {given['id']}")
+def _funding(old: list[dict[str, Any]], given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that the item has go by id; there is no search for others."""
+    known = {fund["id"]: fund for fund in old}
+    ids = itertools.count(max(known, default=0) + 1)
+    funds = []
+    for fund in given:
+        if "id" in fund and fund["id"] not in known:
+            raise invalid("funding_list", f"no known funding {fund['id']}")
+        funds.append(known[fund["id"]] if "id" in fund else _new_funding(next(ids), fund["title"]))
+    return funds
+
+
+def _new_funding(number: int, title: str) -> dict[str, Any]:
     return {
-        "id": given.get("id", 0),
-        "title": given["title"],
+        "id": number,
+        "title": title,
         "grant_code": "",
         "funder_name": "",
         "is_user_defined": 1,
         "url": "",
     }
+
+
+def _set_custom_fields(fields: list[dict[str, Any]], values: dict[str, Any]) -> None:
+    """Of those that the item has; an institution sets up which these are."""
+    known = {field["name"]: field for field in fields}
+    for name, value in values.items():
+        if name not in known:
+            raise invalid("custom_fields", f"there is no custom field {name}")
+        known[name]["value"] = "" if value is None else value
 
 
 def _related(number: int, given: dict[str, Any]) -> dict[str, Any]:

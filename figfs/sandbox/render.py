@@ -95,7 +95,7 @@ def article_details(sandbox: Sandbox, row: Row, *, public: bool) -> dict[str, An
         "files": [shape(sandbox, file) for file in present[:FILES_IN_DETAILS]],
         "folder_structure": {str(file["id"]): file["folder"] for file in present if file["folder"]},
         "authors": metadata.get("authors", []),
-        "custom_fields": [],
+        "custom_fields": metadata.get("custom_fields", []),
     }
     if not public:
         details |= {"account_id": row["owner"], "curation_status": "", "group_resource_id": ""}
@@ -161,7 +161,7 @@ def project_details(sandbox: Sandbox, row: Row) -> dict[str, Any]:
             {"role_name": role, "user_id": account.user_id, "name": account.full_name}
             for role, account in sharing.people(sandbox, row)
         ],
-        "custom_fields": [],
+        "custom_fields": metadata.get("custom_fields", []),
         "figshare_url": f"{sandbox.base_url}/projects/_/{row['id']}",
         "quota": sandbox.settings.group_quota if group else sandbox.settings.quota,
         "used_quota": hidden + shown,
@@ -206,7 +206,7 @@ def collection_details(sandbox: Sandbox, row: Row) -> dict[str, Any]:
         "related_materials": metadata.get("related_materials", []),
         "funding": metadata.get("funding_list", []),
         "citation": _citation(row, metadata),
-        "custom_fields": [],
+        "custom_fields": metadata.get("custom_fields", []),
         "institution_id": sandbox.account.institution_id,
         "group_id": metadata.get("group_id"),
         "group_resource_id": "",

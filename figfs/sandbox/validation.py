@@ -80,13 +80,29 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _no_custom_fields(name: str, value: Any) -> Any:
-    """The sandbox's account has none, so each name in it is unknown."""
-    if not isinstance(value, dict | list):
-        raise invalid(name, "must be an object" if name == "custom_fields" else "must be a list")
-    if value:
-        raise invalid(name, "there is no such custom field")
-    return value
+def _custom_fields(name: str, value: Any) -> dict[str, Any]:
+    """Values by name. Which names there are, the item tells."""
+    return {key: _custom_value(name, entry) for key, entry in mapping(name, value).items()}
+
+
+def _custom_field_list(name: str, value: Any) -> dict[str, Any]:
+    """``[{"name": …, "value": …}]``. A value of null empties a field; fields that are not named stay."""
+    entries = list_of(mapping)(name, value)
+    for entry in entries:
+        for key in ("name", "value"):
+            if key not in entry:
+                raise invalid(name, f"an entry needs a {key}")
+    return {text(1)(name, entry["name"]): _custom_value(name, entry["value"]) for entry in entries}
+
+
+def _custom_value(name: str, value: Any) -> Any:
+    return (
+        value
+        if value is None
+        else list_of(text())(name, value)
+        if isinstance(value, list)
+        else text()(name, value)
+    )
 
 
 def _item_type(name: str, value: Any) -> int:
@@ -130,9 +146,10 @@ def _author(name: str, value: Any) -> dict[str, Any]:
 
 
 def _funding(name: str, value: Any) -> dict[str, Any]:
-    fund = clean(mapping(name, value), {"id": number, "title": text()})
-    if not fund:
-        raise invalid(name, "an entry needs an id or a title")
+    """An id or the title of a new one, "not both" (FundingCreate)."""
+    fund = clean(mapping(name, value), {"id": number, "title": text(1)})
+    if len(fund) != 1:
+        raise invalid(name, "an entry needs either an id or a title")
     return fund
 
 
@@ -190,8 +207,8 @@ _COMMON: dict[str, Check] = {
     "categories": list_of(_category),
     "categories_by_source_id": list_of(_category_source),
     "authors": list_of(_author, 100),  # 100 authors an item (quirks §6)
-    "custom_fields": _no_custom_fields,
-    "custom_fields_list": _no_custom_fields,
+    "custom_fields": _custom_fields,
+    "custom_fields_list": _custom_field_list,
     "funding": text(0, 2000),
     "funding_list": list_of(_funding),
     "doi": text(),
@@ -224,7 +241,7 @@ PROJECT_FIELDS: dict[str, Check] = {
     "description": DESCRIPTION,
     "funding": text(0, 2000),
     "funding_list": list_of(_funding),
-    "custom_fields": _no_custom_fields,
-    "custom_fields_list": _no_custom_fields,
+    "custom_fields": _custom_fields,
+    "custom_fields_list": _custom_field_list,
 }
 PROJECT_CREATE_FIELDS = PROJECT_FIELDS | {"group_id": number}

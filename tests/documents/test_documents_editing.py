@@ -18,6 +18,19 @@ from figfs.documents import editing, names
 from figfs.documents.texts import to_json
 from figfs.errors import Changed, FigfsError, Invalid
 
+ADA = {"id": "9", "full_name": "Ada Sandbox", "first_name": "Ada", "last_name": "Sandbox"}  # quirks L12
+GRANT = {"id": 3, "title": "Grant A", "grant_code": "X-1", "is_user_defined": 0}
+RELATED = {
+    "id": 3,
+    "identifier": "10.1/x",
+    "title": "A paper",
+    "relation": "Cites",
+    "identifier_type": "DOI",
+    "is_linkout": True,
+    "link": "https://doi.org/10.1/x",
+}
+DEPTH = {"name": "Depth", "value": "12", "field_type": "text"}
+TWO_FIELDS = {"custom_fields_list": [{"name": "Depth", "value": ["1", "2"]}, {"name": "x", "value": "y"}]}
 ITEM: dict[str, Any] = {
     "id": 7,
     "title": "Frogs",
@@ -26,19 +39,25 @@ ITEM: dict[str, Any] = {
     "keywords": ["a"],
     "categories": [{"id": 5, "title": "Zoology", "source_id": "31"}],
     "license": {"value": 1, "name": "CC BY 4.0", "url": "https://example.org/by"},
-    "authors": [{"id": 9, "full_name": "Ada Sandbox", "first_name": "Ada", "last_name": "Sandbox"}],
+    "authors": [ADA],
     "defined_type": 3,
     "defined_type_name": "dataset",
-    "funding_list": [],
+    "funding_list": [GRANT],
     "references": [],
-    "related_materials": [],
-    "custom_fields": [{"name": "Depth", "value": "12", "field_type": "text"}],
+    "related_materials": [RELATED],
+    "custom_fields": [DEPTH],
     "timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": "2024-01-01"},
     "doi": "",
     "resource_doi": None,
     "size": 12,
     "modified_date": "2024-05-20T14:45:00Z",
 }
+
+
+CHOICES = editing.Choices(
+    {1: {"value": 1, "name": "CC BY 4.0"}, 2: {"value": 2, "name": "CC0"}},
+    {6: {"id": 6, "title": "Botany", "parent_id": 2}},
+)
 
 
 def _sent(kind: str = "article", choices: editing.Choices | None = None, **fields: Any) -> dict[str, object]:
@@ -59,7 +78,6 @@ def test_nothing_changed_is_nothing_to_send() -> None:
         ({"tags": None}, {"tags": []}),
         ({"description": None}, {"description": ""}),
         ({"license": 2}, {"license": 2}),
-        ({"license": {"value": 2, "name": "CC0"}}, {"license": 2}),
         ({"categories": [{"id": 6}, 5]}, {"categories": [6, 5]}),
         ({"authors": [{"name": "Jo Doe"}, {"id": 9}]}, {"authors": [{"name": "Jo Doe"}, {"id": 9}]}),
         ({"authors": [ITEM["authors"][0], {"full_name": "X"}]}, {"authors": [{"id": 9}, {"name": "X"}]}),
@@ -68,9 +86,34 @@ def test_nothing_changed_is_nothing_to_send() -> None:
         ({"funding_list": ["A grant"]}, {"funding_list": [{"title": "A grant"}]}),
         ({"references": ["https://example.org/a"]}, {"references": ["https://example.org/a"]}),
         (
-            {"related_materials": [{"identifier": "10.1/x", "relation": "Cites", "link": "", "id": 3}]},
-            {"related_materials": [{"identifier": "10.1/x", "relation": "Cites", "id": 3}]},
+            {"related_materials": [{"identifier": "10.1/y", "relation": "Cites"}]},
+            {"related_materials": [{"identifier": "10.1/y", "relation": "Cites"}]},
         ),
+        # What was there is sent along, by its id, and by that alone where Figshare ignores the rest.
+        (
+            {"related_materials": [RELATED | {"title": ""}, {"identifier": "10.1/y"}]},
+            {
+                "related_materials": [
+                    {
+                        "id": 3,
+                        "identifier": "10.1/x",
+                        "title": "",
+                        "relation": "Cites",
+                        "identifier_type": "DOI",
+                        "is_linkout": True,
+                    },
+                    {"identifier": "10.1/y"},
+                ]
+            },
+        ),
+        ({"funding_list": [GRANT, {"title": "B"}]}, {"funding_list": [{"id": 3}, {"title": "B"}]}),
+        ({"authors": [ADA, {"name": "B C"}]}, {"authors": [{"id": 9}, {"name": "B C"}]}),
+        ({"license": {"value": 2, "name": "CC0"}}, {"license": 2}),
+        ({"custom_fields": []}, {"custom_fields_list": [{"name": "Depth", "value": None}]}),
+        ({"custom_fields": None}, {"custom_fields_list": [{"name": "Depth", "value": None}]}),
+        ({"custom_fields": {}}, {}),
+        ({"custom_fields": [DEPTH | {"value": ["1", "2"]}, {"name": "x", "value": "y"}]}, TWO_FIELDS),
+        ({"timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": "2024-01-01"}}, {}),
         ({"custom_fields": {"Depth": "13"}}, {"custom_fields_list": [{"name": "Depth", "value": "13"}]}),
         (
             {"timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": "2024-02-02"}},
@@ -104,14 +147,36 @@ def test_what_is_sent(fields: dict[str, Any], sent: dict[str, object]) -> None:
         ({"license": {"value": 99}}, ["license", "99 is no licence", "licenses.json"]),
         ({"categories": [5, 77]}, ["categories", "77 is no category", "categories.json"]),
         ({"categories": ["Zoology"]}, ["categories", "number"]),
+        ({"license": {"value": 1, "name": "MIT"}}, ["license", "1: name cannot be changed"]),
+        ({"license": {"value": 2, "name": "MIT"}}, ["license", "licence 2: name cannot be changed"]),
+        ({"categories": [{"id": 5, "title": "Chemistry"}]}, ["categories", "5: title cannot be changed"]),
+        ({"categories": [{"id": 6, "title": "Zoology"}]}, ["categories", "category 6: title cannot"]),
         ({"authors": [{"id": 9, "first_name": "Eve"}]}, ["authors", "author 9 cannot be changed"]),
+        ({"authors": [{"id": 8, "first_name": "Eve"}]}, ["authors", "author 8 is new here", "id alone"]),
+        ({"authors": [{"id": None, "name": "Ada"}]}, ["authors", "the id is none"]),
+        ({"authors": [{"name": "B C", "orcid": "0000"}]}, ["authors", "orcid: no such field", "orcid_id"]),
+        ({"authors": [{"name": "B C", "full_name": "D"}]}, ["authors", "another full_name"]),
+        ({"funding_list": [GRANT | {"title": "B"}]}, ["funding_list", "funding 3 cannot be changed"]),
+        ({"funding_list": [GRANT | {"grant_code": "B"}]}, ["funding_list", "funding 3 cannot be changed"]),
+        ({"funding_list": [{"title": "B", "grant_code": "X"}]}, ["funding_list", "grant_code: no such"]),
+        ({"related_materials": [RELATED | {"link": "https://evil/"}]}, ["link cannot be changed"]),
+        ({"related_materials": [RELATED | {"relation": ""}]}, ["relation", "cannot be empty"]),
+        ({"related_materials": [RELATED | {"id": 4}]}, ["related_materials", "no id that is here"]),
+        ({"related_materials": [{"identifier": "x", "rel": "Cites"}]}, ["rel: no such field"]),
+        ({"custom_fields": [DEPTH | {"field_type": "date"}]}, ["custom_fields", "field_type cannot"]),
+        ({"custom_fields": [{"name": "Depth", "value": 1.5}]}, ["custom_fields", "Depth", "a text"]),
+        ({"custom_fields": [DEPTH, DEPTH]}, ["custom_fields", "Depth is there twice"]),
+        ({"timeline": {"posted": "2024-05-20T14:45:00"}}, ["firstOnline cannot be taken back"]),
+        ({"timeline": {"posted": "2024-05-20T14:45:00", "firstOnline": None}}, ["cannot be taken back"]),
+        ({"timeline": None}, ["timeline", "cannot be"]),
+        ({"timeline": {"firstOnline": "2024-01-01"}}, ["timeline", "posted cannot be set"]),
         ({"authors": [{"first_name": "Eve"}]}, ["authors", "needs"]),
         ({"authors": ["Eve"]}, ["authors", "object"]),
         ({"defined_type": 9}, ["defined_type", "word"]),
         ({"references": ["see the paper"]}, ["references", "no http"]),
         ({"related_materials": [{"title": "x"}]}, ["related_materials", "identifier"]),
-        ({"timeline": {"posted": "2025-01-01"}}, ["timeline", "posted", "firstOnline"]),
-        ({"timeline": {"firstOnline": "soon"}}, ["timeline", "date"]),
+        ({"timeline": ITEM["timeline"] | {"posted": "2025-01-01"}}, ["posted cannot be set", "firstOnline"]),
+        ({"timeline": ITEM["timeline"] | {"firstOnline": "soon"}}, ["timeline", "date"]),
         ({"is_metadata_record": "yes"}, ["is_metadata_record", "true or false"]),
         ({"group_id": True}, ["group_id", "number"]),
     ],
@@ -119,7 +184,7 @@ def test_what_is_sent(fields: dict[str, Any], sent: dict[str, object]) -> None:
 def test_what_is_refused(fields: dict[str, Any], words: list[str]) -> None:
     """EINVAL; the reason names the field and what would do."""
     with pytest.raises(Invalid) as caught:
-        _sent(choices=editing.Choices({1, 2}, {6}), **fields)
+        _sent(choices=CHOICES, **fields)
     assert caught.value.errno == errno.EINVAL
     for word in words:
         assert word in str(caught.value)
@@ -127,7 +192,7 @@ def test_what_is_refused(fields: dict[str, Any], words: list[str]) -> None:
 
 def test_what_was_there_may_stay() -> None:
     """A category that the account's list does not have is no obstacle to adding another."""
-    assert _sent(choices=editing.Choices(set(), {6}), categories=[5, 6]) == {"categories": [5, 6]}
+    assert _sent(choices=editing.Choices({}, {6: {"id": 6}}), categories=[5, 6]) == {"categories": [5, 6]}
 
 
 def test_kinds_have_their_own_fields() -> None:
@@ -136,10 +201,18 @@ def test_kinds_have_their_own_fields() -> None:
         editing.changes("project", {"license": 2}, {})
     with pytest.raises(Invalid):
         editing.changes("collection", {"license": 2}, {})
-    funded = {"funding": [{"id": 3, "title": "Grant", "url": ""}]}
-    assert editing.changes("collection", funded, {"funding": []}) == {
-        "funding_list": [{"id": 3, "title": "Grant"}]
+    funded = {"funding": [GRANT, "Another"]}
+    assert editing.changes("collection", funded, {"funding": [GRANT]}) == {
+        "funding_list": [{"id": 3}, {"title": "Another"}]
     }
+
+
+def test_what_has_no_id_is_not_made_anew() -> None:
+    """An author whom Figshare gives no id would lose what Figshare knows of them."""
+    for name in ("authors", "funding_list"):
+        for base in ({"full_name": "Ada", "title": "Ada"}, {"id": None, "full_name": "Ada", "title": "Ada"}):
+            with pytest.raises(Invalid, match="id"):
+                editing.changes("article", {name: [base, {"name": "B"}]}, {name: [base]})
 
 
 @pytest.mark.parametrize(
@@ -244,7 +317,9 @@ def _refusal(act: Callable[[], object]) -> str:
 def test_anything_written_over_anything(new: dict[str, Any], base: dict[str, Any], kind: str) -> None:
     """Sent, or refused with an errno; what is sent is JSON."""
     reason = _refusal(
-        lambda: json.dumps(editing.changes(kind, new, base, editing.Choices({1}, {1}))).encode()
+        lambda: json.dumps(
+            editing.changes(kind, new, base, editing.Choices({1: {"value": 1}}, {1: {"id": 1}}))
+        ).encode()
     )
     assert reason.isprintable()
 

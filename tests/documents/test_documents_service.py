@@ -310,6 +310,42 @@ async def test_many_fields(desk: Desk) -> None:
     assert shown["funding_list"][0]["title"] == "A grant"
 
 
+async def test_what_is_there_stays_beside_what_is_added(desk: Desk) -> None:
+    """Grants go by id or by title, never both; authors by id, also where ids come as texts."""
+    await desk.edit(DRAFT, funding_list=["One"])
+    for name, new in (("funding_list", {"title": "Two"}), ("authors", {"name": "B C"})):
+        before = await desk.json(DRAFT)
+        assert isinstance(before, dict)
+        await desk.edit(DRAFT, **{name: [*before[name], new]})
+        shown = await desk.json(DRAFT)
+        assert isinstance(shown, dict)
+        assert shown[name][:-1] == before[name] != []
+        with pytest.raises(Invalid, match="cannot be changed"):
+            await desk.edit(DRAFT, **{name: [shown[name][0] | {"url": "x", "url_name": "x"}, shown[name][1]]})
+
+
+async def test_custom_fields(desk: Desk) -> None:
+    """Changed, or emptied by leaving one out; the others stay."""
+    row = desk.sandbox.store.row("SELECT metadata FROM articles WHERE id = ?", DRAFT.id)
+    assert row is not None
+    fields = [{"name": name, "value": name, "field_type": "text"} for name in ("a", "b", "c")]
+    desk.sandbox.store.update(
+        "articles",
+        DRAFT.id,
+        {"metadata": json.dumps(json.loads(row["metadata"]) | {"custom_fields": fields})},
+    )
+    await desk.edit(DRAFT, custom_fields=[fields[0] | {"value": ["1", "2"]}, fields[2]])
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert [field["value"] for field in shown["custom_fields"]] == [["1", "2"], "", "c"]
+    await desk.edit(DRAFT, custom_fields={"c": "d"})
+    shown = await desk.json(DRAFT)
+    assert isinstance(shown, dict)
+    assert [field["value"] for field in shown["custom_fields"]] == [["1", "2"], "", "d"]
+    with pytest.raises(Invalid, match="no custom field x"):  # Figshare's own words
+        await desk.edit(DRAFT, custom_fields={"x": "y"})
+
+
 async def test_nothing_changed_sends_nothing(desk: Desk) -> None:
     await desk.edit(DRAFT)
     assert {line.partition(" ")[0] for line in desk.wire.asked} == {"GET"}
