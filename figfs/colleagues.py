@@ -13,7 +13,6 @@ import copy
 import functools
 import logging
 import math
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ import trio
 
 from figfs.assembly import Parts
 from figfs.control.commands import Commands
-from figfs.control.inside import Inner
+from figfs.control.inside import Inner, Left, left_in
 from figfs.control.offline import LISTINGS, Presence, watch_account
 from figfs.control.server import Control
 from figfs.errors import AWAY, REFUSALS, BadAnswer, ConfigurationError, FigfsError, RemoteError, TooSlow
@@ -38,9 +37,9 @@ from figfs.namespace.listingstore import ListingStore, kept_account, open_listin
 from figfs.namespace.nodes import Container, Key, numbering_of
 from figfs.reading.blockstore import BlockStore
 from figfs.routing import Router
-from figfs.statedirectory import locked, socket_path
+from figfs.statedirectory import accounts_in, locked, socket_path
 from figfs.terminal import count, visible
-from figfs.writing.journal import Journal, open_journal, read_journal
+from figfs.writing.journal import Journal, open_journal
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +132,7 @@ class Colleagues:
         self._read_only = read_only
         self._let_go = let_go
         self._open: OrderedDict[Id, _Open] = OrderedDict()  # least recently used first
+        self._left: dict[Path, Left] = {}  #: of accounts that are not open
         self._failed: cachetools.TTLCache[Id, Exception] = cachetools.TTLCache(
             4096, RETRY_AFTER_FAILURE, timer=trio.current_time
         )
@@ -214,10 +214,10 @@ class Colleagues:
                 self._furnish(known, parts, client, account, presence, directory, mountpoint)
                 if not self._read_only:
                     parts.resumer.start()
-                if parts.resumer.owed():
+                if owed := parts.resumer.owed():
                     log.warning(
-                        "%s from an earlier mount are taken up again, for %s",
-                        count(parts.resumer.owed(), "upload"), _name(account),
+                        "for %s, %s from an earlier mount %s taken up again",
+                        _name(account), count(owed, "upload"), "is" if owed == 1 else "are",
                     )  # fmt: skip
                 assert known.control is not None
                 for service in (known.control.run, *parts.services):
@@ -233,6 +233,7 @@ class Colleagues:
                     )
                     services.start_soon(self._service, watch)
                 known.parts = parts
+                self._left.pop(directory, None)
                 known.ready.set()
                 await known.leave.wait()
                 parts.listings.remember()
@@ -321,49 +322,56 @@ class Colleagues:
 
     # -- what is owed ------------------------------------------------------------
 
-    async def resume(self) -> None:
-        """Open the accounts to which an earlier mount owes something."""
-        for directory, rows in await trio.to_thread.run_sync(left_in, self._directory):
-            self._nursery.start_soon(self._resume, directory, rows)
+    async def look_for_what_is_left(self) -> None:
+        """Before anybody asks what is owed: what earlier mounts have left of accounts."""
+        for left in await trio.to_thread.run_sync(left_in, self._directory):
+            self._left[left.directory] = left
 
-    async def _resume(self, directory: Path, rows: int) -> None:
-        what = (
-            f"what is owed to account {directory.name} ({count(rows, 'upload or deletion')}, in {directory})"
-        )
-        account_id = naming.id_from_name(directory.name)
-        if account_id is None:
-            log.warning("%s stays here: that is the name of no account", what)
-            return
-        while True:
+    def resume(self) -> None:
+        """Open the accounts to which an earlier mount owes something."""
+        for left in self._left.values():
+            self._nursery.start_soon(self._resume, left)
+
+    async def _resume(self, left: Left) -> None:
+        account_id = naming.id_from_name(left.directory.name)
+        while left.directory in self._left:
             try:
-                place = await self._place_of(account_id)
+                place = await self._place_of(account_id) if account_id is not None else None
                 if place is None:
-                    log.warning("%s stays here: the institution has no such account", what)
+                    self._stays(left, "the institution has no such account")
                 else:
                     await self.enter(place)
                 return
             except REFUSALS as exc:
-                log.warning("%s stays here: %s", what, exc)
+                self._stays(left, str(exc))
                 return
             except (FigfsError, OSError) as exc:
-                log.warning("%s waits: %s", what, exc)
+                log.warning("%s waits: %s", _what(left), exc)
             except Exception:
-                log.exception("%s: a bug in figfs", what)
+                log.exception("%s waits: a bug in figfs", _what(left))
             await trio.sleep(RESUME_PAUSE)
 
-    async def say_what_stays(self) -> None:
-        """The account administers no institution any more: what is owed cannot be sent, and is not lost."""
-        for directory, rows in await trio.to_thread.run_sync(left_in, self._directory):
-            log.warning(
-                "%s owed to account %s stay in %s: this account administers no institution any more",
-                count(rows, "upload or deletion"), directory.name, directory,
-            )  # fmt: skip
+    def _stays(self, left: Left, reason: str) -> None:
+        left.stays = reason
+        log.warning("%s cannot be sent, and stays here: %s", _what(left), reason)
+
+    def nothing_is_sent(self) -> None:
+        """The account administers no institution any more: what is owed to colleagues is not lost."""
+        for left in self._left.values():
+            self._stays(left, "this account administers no institution any more")
 
     def owing(self) -> Iterator[Inner]:
         """The accounts that something is owed to, or that have anything here which Figshare has not."""
         for known in self._open.values():
             if known.parts is not None and _owes(known.parts):
                 yield Inner(known.place.path().lstrip("/"), known.parts.ledger)
+        if self._left:
+            known_places = {
+                place: directory
+                for directory, place in accounts_in(self._directory.parent, str(self._mountpoint))
+            }
+            for left in self._left.values():
+                yield Inner(known_places.get(left.directory, left.directory.name), left)
 
     def end(self, *, all_closed: bool) -> None:
         """The mount has ended: see ``OpenFiles.end``."""
@@ -374,7 +382,9 @@ class Colleagues:
 
     def owed(self) -> int:
         """How many uploads and deletions are owed to all of them."""
-        return sum(known.parts.filesystem.owed() for known in self._open.values() if known.parts is not None)
+        opened = [known.parts.filesystem for known in self._open.values() if known.parts is not None]
+        left = [left.owed for left in self._left.values() if not left.stays]
+        return sum(filesystem.owed() for filesystem in opened) + sum(left)
 
     async def drain(self, timeout: float) -> int:
         """Carry out what is owed, to all at once; how much is owed still."""
@@ -399,23 +409,6 @@ def _owes(parts: Parts) -> bool:
     )
 
 
-def left_in(directory: Path) -> list[tuple[Path, int]]:
-    """The state directories below ``directory`` with something that an earlier mount owes, or keeps of what
-    was refused or never closed, and how many rows of the journal that is. In a thread.
-    """
-    found = []
-    for place in sorted(directory.glob("*/")):
-        try:
-            uploads, deletions = read_journal(place / "journal.db")
-        except (sqlite3.Error, ValueError) as exc:
-            log.warning("%s cannot be read: %s", place / "journal.db", exc)
-            continue
-        rows = len(uploads) + len(deletions)
-        if rows or any(path.name.isdigit() for path in (place / "spool").glob("*")):
-            found.append((place, rows))
-    return found
-
-
 @contextlib.contextmanager
 def journal_of(directory: Path) -> Iterator[Journal]:
     """The journal in a state directory. ``ConfigurationError`` if a newer figfs has written it."""
@@ -425,6 +418,10 @@ def journal_of(directory: Path) -> Iterator[Journal]:
         except ValueError as exc:
             raise ConfigurationError(f"{exc}; use that one, or another --state-dir") from exc
         yield journal
+
+
+def _what(left: Left) -> str:
+    return f"what is owed to account {left.directory.name} ({count(left.rows, 'row')}, in {left.directory})"
 
 
 def _name(account: Account) -> str:

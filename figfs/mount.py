@@ -157,6 +157,7 @@ async def _serve(
             store=store,
         )
         commands.accounts = colleagues.owing
+        await colleagues.look_for_what_is_left()
         services.start_soon(_kept_running, Control(socket_path(directory), commands.table()).run)
         if account is not None:
             with trio.move_on_after(WARM_UP_TIMEOUT):
@@ -441,7 +442,10 @@ async def _look_for_institution(
             tree.show_institution()
         if settings.read_only:  # then nothing is sent
             return
-        await (colleagues.resume() if found else colleagues.say_what_stays())
+        if found:
+            colleagues.resume()
+        else:
+            colleagues.nothing_is_sent()
     except FigfsError as exc:
         log.info("whether the account administers an institution is not known: %s", exc)
     except Exception:

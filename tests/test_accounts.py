@@ -18,7 +18,8 @@ from trio.testing import MockClock
 
 from figfs import colleagues as module
 from figfs.assembly import Parts, assemble
-from figfs.colleagues import Colleagues, left_in
+from figfs.colleagues import Colleagues
+from figfs.control.inside import left_in, report_of_all
 from figfs.filesystem import FileSystem
 from figfs.namespace.nodes import (
     FIRST_OF_COLLEAGUES,
@@ -116,8 +117,9 @@ async def open_institution(
             read_only=False,
             let_go=lambda parent, name: let_go.append((parent, name)),
         )
+        await colleagues.look_for_what_is_left()
         if resume:
-            await colleagues.resume()
+            colleagues.resume()
         yield Institution(world, router, colleagues, let_go)
 
 
@@ -499,7 +501,7 @@ async def test_what_is_owed_is_sent_by_the_next_mount(tmp_path: Path, clock: Moc
                 await fs.files.write(number, 0, name.encode())
                 i.world.services.start_soon(fs.flush, number)
             with trio.fail_after(100):
-                while sum(rows for _, rows in left_in(tmp_path / "state" / "accounts")) < 2:  # noqa: ASYNC110
+                while sum(left.rows for left in left_in(tmp_path / "state" / "accounts")) < 2:  # noqa: ASYNC110
                     await trio.sleep(0.1)
             assert i.colleagues.owed() == 2
             assert [place for place, _ in i.colleagues.owing()] == [
@@ -507,7 +509,7 @@ async def test_what_is_owed_is_sent_by_the_next_mount(tmp_path: Path, clock: Moc
                 f"{PLACE}/member3@example.org",
             ]
         left = left_in(tmp_path / "state" / "accounts")
-        assert [(directory.name, rows) for directory, rows in left] == [(str(SVEN), 1), (str(OTHER), 1)]
+        assert [(each.directory.name, each.rows) for each in left] == [(str(SVEN), 1), (str(OTHER), 1)]
 
         members_before = members.MEMBERS
         try:
@@ -520,9 +522,13 @@ async def test_what_is_owed_is_sent_by_the_next_mount(tmp_path: Path, clock: Moc
                         await trio.sleep(0.1)
                     await i.settled()
                 assert OTHER not in i.open()
+                report = await report_of_all(i.world.parts.ledger, i.colleagues.owing())
+                (entry,) = report["uploads"]
+                assert (report["owed"], report["parked"]) == (0, 1)
+                assert entry["reason"] == "the institution has no such account"
         finally:
             members.MEMBERS = members_before
         (file,) = sandbox.store.rows("SELECT * FROM files WHERE draft")
         (article,) = sandbox.store.rows("SELECT * FROM articles WHERE id = ?", file["article_id"])
         assert article["owner"] == SVEN
-        assert [path.name for path, _ in left_in(tmp_path / "state" / "accounts")] == [str(OTHER)]
+        assert [left.directory.name for left in left_in(tmp_path / "state" / "accounts")] == [str(OTHER)]

@@ -154,12 +154,18 @@ def _into_account(outer: Found, name: str) -> Found:
     names = inside.split("/")
     depth = ACCOUNTS_PLACE.count("/") + 2
     place = "/".join(names[:depth])
+    problem = None
     if outer.socket is not None:
-        place = _opened(outer, place)
+        try:
+            place = _opened(outer, place)
+        except OSError as exc:
+            problem = exc
         inside = "/".join([*filter(None, [place]), *names[depth:]])
     for where, directory in accounts_in(outer.state_directory, outer.mountpoint):
         if place in (where, f"{ACCOUNTS_PLACE}/{directory.name}"):
             return dataclasses.replace(look(directory), inside="/".join(names[depth:]))
+    if problem is not None:
+        raise ConfigurationError(f"{visible(os.path.join(outer.mountpoint, place))}: {problem.strerror}")
     return dataclasses.replace(outer, inside=inside)
 
 
@@ -168,10 +174,7 @@ def _opened(outer: Found, place: str) -> str:
     open once somebody has looked into it.
     """
     path = os.path.join(outer.mountpoint, place)
-    try:
-        os.listdir(path)
-    except OSError as exc:
-        raise ConfigurationError(f"{visible(path)}: {exc.strerror}") from exc
+    os.listdir(path)
     return _inside(os.path.realpath(path), os.path.realpath(outer.mountpoint)) or ""
 
 

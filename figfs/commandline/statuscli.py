@@ -62,14 +62,15 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
         return found.ask_one("status", under=found.inside, limit=limit, brief=brief)
     if found.hangs():
         tell(f"the mount on {visible(found.mountpoint)} does not answer; this is what lies on disk")
-    from figfs.control import ledger
-    from figfs.control.inside import merged
+    from figfs.control.inside import merged, offline_report_of
+    from figfs.control.ledger import is_below
 
     with readable(found.state_directory):
-        report = _left_in(found.state_directory, found.inside)
+        found.state_directory.stat()
+        report = offline_report_of(found.state_directory, found.inside)
         for place, directory in accounts_in(found.state_directory, found.mountpoint):
-            if ledger.is_below(place, found.inside):
-                report = merged(report, place, _left_in(directory))
+            if is_below(place, found.inside):
+                report = merged(report, place, offline_report_of(directory))
     about = {
         "mountpoint": found.mountpoint,
         "state_directory": str(found.state_directory),
@@ -81,12 +82,6 @@ def report_of(found: Found, *, limit: int | None = None, brief: bool = False) ->
         "mounted": False,
     }
     return {**about, **report, "cache": None}
-
-
-def _left_in(directory: Path, under: str = "") -> dict[str, Any]:
-    from figfs.control import ledger
-
-    return ledger.offline_report(rows_of(directory), directory / "spool", unclosed_of(directory), under=under)
 
 
 @contextlib.contextmanager

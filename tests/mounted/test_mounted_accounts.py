@@ -320,7 +320,7 @@ def test_a_crash_while_uploading(looked: bool, institution: Sandbox, mount: Moun
     run("fusermount3", "-uz", mount.path)
     institution.set_faults([])
     institution.clear_requests()
-    mount.claim("are taken up again")
+    mount.claim("taken up again")
     shown(mount.start())
     if looked:
         for who in (SVENS, OTHERS):
@@ -354,13 +354,18 @@ def test_no_administrator_any_more(institution: Sandbox, mount: Mount) -> None:
     data = content("kept", 300_000)
     (accounts(mount) / SVENS / "articles" / "Kept").mkdir()
     (accounts(mount) / SVENS / "articles" / "Kept" / "data.bin").write_bytes(data)
-    mount.claim("not on Figshare yet", "1 upload or deletion owed to account 1000002", "are taken up again")
+    mount.claim("not on Figshare yet", "owed to account 1000002 .* stays here", "taken up again")
     mount.unmount()
     institution.set_faults([])
     institution.change_settings(institution_admin=False)
     mount.start()
     wait_until(lambda: "administers no institution any more" in mount.log(), what="said")
     assert "institution" not in names(mount.path)
+    place = f"institution/accounts/{SVENS}"
+    (entry,) = status(mount)["uploads"]
+    assert (entry["path"], entry["state"]) == (f"{place}/articles/Kept/data.bin", "parked")
+    assert "administers no institution any more" in figfs(mount, "wait", code=1)
+    assert status(mount, accounts(mount) / SVENS)["owed"] == 1
     mount.unmount()
     institution.change_settings(institution_admin=True)
     shown(mount.start())
