@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime
 
-from figfs.errors import Forbidden, NotFound
+from figfs.errors import Forbidden, Invalid, NotFound
 from figfs.figshare import paging
 from figfs.figshare.client import Client, FormFile, nothing, segment
 from figfs.figshare.records import Account, Article, CustomField, Id, read_list
@@ -99,6 +99,13 @@ async def list_public_articles(client: Client) -> list[Article]:
     """The published ones among them. Where the server pages no further, it is asked for what was published
     from the day of the last one on (quirks L7). ``BadAnswer`` where that cannot be shown to be all.
     """
+    try:
+        return await _published_in_order(client)
+    except Invalid:  # it knows no such filter, or no such date
+        return [each for each in await list_articles(client) if each.published_date is not None]
+
+
+async def _published_in_order(client: Client) -> list[Article]:
     found: dict[Id, Article] = {}
     since = BEFORE_ALL
     while True:

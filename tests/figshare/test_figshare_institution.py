@@ -142,6 +142,14 @@ async def test_what_is_published_is_listed(connect: Any) -> None:
     ]  # fmt: skip
 
 
+async def test_a_server_without_that_filter(connect: Any) -> None:
+    """Everything is listed, then, and the drafts are left out."""
+    page = [published(1, None), published(2, "2024-05-01T10:00:00Z")]
+    async with connect([httpx.Response(422, json={"message": "No", "code": "X"}), page]) as (client, server):
+        assert [article.id for article in await institution.list_public_articles(client)] == [2]
+    assert dict(server.requests[1].url.params) == {"page": "1", "page_size": "1000"}
+
+
 REFUSED = httpx.Response(422, json={"message": "Max page reached", "code": "InvalidPagingOptions"})
 
 
