@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import urllib.parse
 from functools import partial
@@ -46,7 +47,7 @@ class StoredFiles:
         id; but it is good enough to compare with.
         """
         computed = _md5(file.computed_md5)
-        key = computed or re.sub(r"[^A-Za-z0-9._-]", "_", f"id-{self._host}-{file.id}")[:80]
+        key = computed or _key_of(self._host, file.id)
         return Source(
             key=f"{key}-{file.size}",
             size=file.size,
@@ -96,6 +97,14 @@ class StoredFiles:
         if source.md5:
             known["md5"] = source.md5
         return known
+
+
+def _key_of(host: str, file_id: Id) -> str:
+    """Of no other file, whatever a server takes for an id: two of one key would be read as one."""
+    key = f"id-{host.replace(':', '_')}-{file_id}"
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,80}", key):
+        return key
+    return f"id-{hashlib.blake2b(key.encode(), digest_size=20).hexdigest()}"
 
 
 def _md5(text: str) -> str:
