@@ -199,7 +199,7 @@ def test_any_records(told: list[Any], caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=1_500, **unhurried)
+@settings(max_examples=500, **unhurried)
 @given(told=st.lists(answers, min_size=1, max_size=6))
 def test_any_records_for_long(told: list[Any], caplog: pytest.LogCaptureFixture) -> None:
     check(told, caplog)
