@@ -60,6 +60,7 @@ async def test_a_remount_shows_the_tree_and_refreshes_it_behind(tmp_path: Path, 
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox) as (w, _article):
             await w.save(f"{A}/f", OLD)
+            await w.refreshed("articles")
             await w.refreshed(A)
         async with restart(w) as w:
             lists = w.wire.hold("GET", "/account/(articles|projects|collections)")
@@ -304,6 +305,7 @@ async def test_offline_writes_keep_what_somebody_else_has_written(tmp_path: Path
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox) as (w, article):
             await w.save(f"{A}/f", OLD)
+            await w.refreshed("articles")
             await w.refreshed(A)
         await elsewhere_newer(tmp_path, w, sandbox)
         async with restart(w, close_timeout=1.0) as w:
@@ -325,6 +327,7 @@ async def test_what_an_earlier_mount_owes_is_shown_on_what_it_knew(tmp_path: Pat
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox, close_timeout=1.0) as (w, article):
             await w.save(f"{A}/old", OLD)
+            await w.refreshed("articles")
             await w.refreshed(A)
             w.wire.down = True
             await w.save(f"{A}/new", NEW)
