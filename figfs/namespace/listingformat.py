@@ -58,7 +58,20 @@ class _Contents(msgspec.Struct, frozen=True, array_like=True):
     date: float | None
 
 
-def encode(contents: Contents) -> bytes:
+def sealed(data: bytes, of: str) -> bytes:
+    """``data`` with a checksum of it and of what it is ``of``, which is kept beside it."""
+    return zlib.crc32(data, zlib.crc32(of.encode())).to_bytes(4, "big") + data
+
+
+def unsealed(data: bytes, of: str) -> memoryview:
+    """What ``sealed`` was given. ``ValueError`` for anything else: a damaged index leads to another row."""
+    view = memoryview(data)
+    if len(view) < 4 or zlib.crc32(view[4:], zlib.crc32(of.encode())) != int.from_bytes(view[:4], "big"):
+        raise ValueError("the checksum is wrong")
+    return view[4:]
+
+
+def encode(contents: Contents, of: str) -> bytes:
     """``ValueError`` or ``OverflowError`` for what cannot be kept: lone surrogates, numbers past 64 bits."""
     entries = [
         _Entry(
@@ -83,15 +96,12 @@ def encode(contents: Contents) -> bytes:
         contents.answer,
         contents.date,
     )
-    data = msgspec.msgpack.encode(kept)
-    return zlib.crc32(data).to_bytes(4, "big") + data
+    return sealed(msgspec.msgpack.encode(kept), of)
 
 
-def decode(data: bytes) -> Contents:
+def decode(data: bytes, of: str) -> Contents:
     """What ``encode`` was given. ``ValueError`` for anything else."""
-    if len(data) < 4 or zlib.crc32(memoryview(data)[4:]) != int.from_bytes(data[:4], "big"):
-        raise ValueError("the checksum is wrong")
-    found = msgspec.msgpack.decode(memoryview(data)[4:], type=_Contents)
+    found = msgspec.msgpack.decode(unsealed(data, of), type=_Contents)
     return Contents(
         [
             Entry(

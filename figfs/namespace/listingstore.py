@@ -24,7 +24,7 @@ import trio
 
 from figfs.figshare.records import Account, Id
 from figfs.namespace import identifiers, naming
-from figfs.namespace.listingformat import KEPT, decode, doi_of, encode, version
+from figfs.namespace.listingformat import KEPT, decode, doi_of, encode, sealed, unsealed, version
 from figfs.namespace.nodes import PUBLIC_ITEMS, Key, Kind
 from figfs.namespace.sources import Contents
 
@@ -95,8 +95,10 @@ class ListingStore:
             ).fetchone()
             if row is None:
                 return None
-            return Kept(decode(row[0]), row[1], row[2], bool(row[3]) or outdated, bool(row[4]))
-        except (ValueError, KeyError, msgspec.MsgspecError) as exc:
+            _, fetched, stamp, outdated_there, lasting = row
+            contents = decode(row[0], _row(name, fetched, stamp, bool(lasting)))
+            return Kept(contents, fetched, stamp, bool(outdated_there) or outdated, bool(lasting))
+        except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as exc:
             log.warning("the kept listing of %s is damaged, and is not used: %s", name, exc)
             self._next.gone.add(name)
             self._wake.set()
@@ -128,10 +130,9 @@ class ListingStore:
         }
         if not self._broken:
             try:
-                found.update(
-                    name for (name,) in self._reader.execute("SELECT key FROM listings WHERE doi = ?", (doi,))
-                )
-            except sqlite3.Error as exc:
+                rows = self._reader.execute("SELECT key FROM listings WHERE doi = ?", (doi,))
+                found.update(name for (name,) in rows if isinstance(name, str))
+            except _TROUBLE as exc:
                 self._give_up(exc)
         return {key for name in found - self._gone() if (key := _public_key(name)) is not None}
 
@@ -185,7 +186,7 @@ class ListingStore:
             batch = self._take()
             try:
                 self._known = await trio.to_thread.run_sync(self._write, batch)
-            except sqlite3.Error as exc:
+            except _TROUBLE as exc:
                 self._give_up(exc)
             finally:
                 self._writing = _Batch()
@@ -203,7 +204,7 @@ class ListingStore:
                 self._write(self._take())
                 with self._writer:
                     self._writer.execute("DELETE FROM meta WHERE name = 'open'")
-        except sqlite3.Error as exc:
+        except _TROUBLE as exc:
             self._give_up(exc)
         finally:
             self._reader.close()
@@ -225,14 +226,15 @@ class ListingStore:
             if any(name.startswith(_PUBLIC) for name in batch.puts):
                 self._make_room()
             if batch.account is not None:
-                for what, value in (("owner", self._owner.encode()), ("account", _json(batch.account))):
+                account = sealed(msgspec.json.encode(batch.account), self._owner)
+                for what, value in (("owner", self._owner.encode()), ("account", account)):
                     database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (what, value))
         return _names(self._writer)
 
     def _write_listing(self, name: str, kept: Kept) -> None:
         before = self._children(name)
         try:
-            data = encode(kept.contents)
+            data = encode(kept.contents, _row(name, kept.fetched, kept.stamp, kept.lasting))
         except (ValueError, OverflowError, TypeError) as exc:
             log.debug("the listing of %s is not kept: %s", name, exc)
             self._writer.execute("DELETE FROM listings WHERE key = ?", (name,))
@@ -279,14 +281,17 @@ class ListingStore:
         """The containers in a kept listing, which have listings of their own."""
         if name.startswith(("article:", *_PUBLIC)):
             return set()
-        row = self._writer.execute("SELECT contents FROM listings WHERE key = ?", (name,)).fetchone()
+        row = self._writer.execute(
+            "SELECT contents, fetched, stamp, lasting FROM listings WHERE key = ?", (name,)
+        ).fetchone()
         if row is None:
             return set()
-        with contextlib.suppress(ValueError, KeyError, msgspec.MsgspecError):
-            return {str(entry.key) for entry in decode(row[0]).entries if entry.key.kind in KEPT}
+        with contextlib.suppress(ValueError, TypeError, KeyError, msgspec.MsgspecError):
+            contents = decode(row[0], _row(name, row[1], row[2], bool(row[3])))
+            return {str(entry.key) for entry in contents.entries if entry.key.kind in KEPT}
         return set()
 
-    def _give_up(self, exc: sqlite3.Error) -> None:
+    def _give_up(self, exc: Exception) -> None:
         """Without a trace: what is not up to date must not be found by the next mount."""
         if not self._broken:
             log.warning("listings are not kept on disk any more: %s: %s", self._path, exc)
@@ -315,7 +320,7 @@ def _open(path: Path, owner: str, account: Id | None = None) -> ListingStore | N
             reason = _prepare(path, account)
             if not reason:
                 return ListingStore(path, owner=owner)
-        except sqlite3.Error as exc:
+        except _TROUBLE as exc:
             reason = str(exc)
         log.log(logging.INFO if again else logging.WARNING, "%s is made anew: %s", path, reason)
         _unlink(path)
@@ -332,7 +337,8 @@ def _prepare(path: Path, account: Id | None) -> str:
             meta = dict(database.execute("SELECT name, value FROM meta"))
             if meta.get("version", version()) != version():
                 return "it is of another figfs"
-            if account is not None and _account_in(meta) not in (None, account):
+            other = _account_in(meta)
+            if account is not None and other is not None and other.id != account:
                 return "it is of another account"
             database.execute(
                 "CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, fetched REAL NOT NULL,"
@@ -355,17 +361,18 @@ def kept_account(path: Path, *, owner: str) -> Account | None:
     """Whose listings are at ``path``, if they were kept with the token of ``owner``."""
     if not path.exists():
         return None
-    with contextlib.suppress(sqlite3.Error, msgspec.MsgspecError, OSError):
+    with contextlib.suppress(*_TROUBLE, OSError):
         with contextlib.closing(_connect(path)) as database:
             meta = dict(database.execute("SELECT name, value FROM meta"))
         if meta.get("version") == version() and meta.get("owner") == owner.encode():
-            return msgspec.json.decode(meta.get("account", b""), type=Account)
+            return _account_in(meta)
     return None
 
 
-def _account_in(meta: dict[str, bytes]) -> Id | None:
-    with contextlib.suppress(msgspec.MsgspecError):
-        return msgspec.json.decode(meta.get("account", b""), type=Account).id
+def _account_in(meta: dict[str, bytes]) -> Account | None:
+    with contextlib.suppress(ValueError, TypeError, AttributeError, msgspec.MsgspecError):
+        owner = meta.get("owner", b"").decode()
+        return msgspec.json.decode(unsealed(meta.get("account", b""), owner), type=Account)
     return None
 
 
@@ -379,6 +386,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous=NORMAL")
     return database
 
+
+#: What a file that is damaged, or a disk that is full, ends in.
+_TROUBLE = (sqlite3.Error, ValueError, TypeError, OverflowError)
 
 _PUBLIC = tuple(f"{kind.name.lower()}:" for kind in sorted(PUBLIC_ITEMS))
 
@@ -400,11 +410,12 @@ def _id(text: str) -> Id:
 
 
 def _names(database: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in database.execute("SELECT key FROM listings")}
+    return {name for (name,) in database.execute("SELECT key FROM listings") if isinstance(name, str)}
 
 
-def _json(account: Account) -> bytes:
-    return msgspec.json.encode(account)
+def _row(name: str, fetched: float, stamp: float | None, lasting: bool) -> str:
+    """What a row says of its contents, which the checksum covers."""
+    return repr((name, fetched, stamp, lasting))
 
 
 def _boot() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
 from pathlib import Path
 
@@ -72,26 +73,26 @@ listings = st.builds(
 
 @given(listings)
 def test_what_is_encoded_comes_back(contents: Contents) -> None:
-    assert decode(encode(contents)) == contents
+    assert decode(encode(contents, "of"), "of") == contents
 
 
 @given(listings, st.data())
 def test_what_is_damaged_does_not(contents: Contents, data: st.DataObject) -> None:
     """One byte, anywhere, or an end that is missing."""
-    good = encode(contents)
+    good = encode(contents, "of")
     where = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)
     bad[where] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError, match="checksum"):
-        decode(bytes(bad))
+        decode(bytes(bad), "of")
     with pytest.raises(ValueError, match="checksum"):
-        decode(good[:where])
+        decode(good[:where], "of")
 
 
 def test_what_cannot_be_encoded_is_refused() -> None:
     for article in (Article(id=1, title="\ud800"), Article(id=1 << 80)):
         with pytest.raises((ValueError, OverflowError)):
-            encode(Contents([Entry(Key(Kind.ARTICLE, 1), "a", article, 0.0)]))
+            encode(Contents([Entry(Key(Kind.ARTICLE, 1), "a", article, 0.0)]), "of")
 
 
 # -- the store ------------------------------------------------------------
@@ -221,7 +222,7 @@ async def test_of_public_items_the_least_recently_used_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Own listings stay, whatever they take."""
-    size = len(encode(public("7.v1", size=1000)[1].contents))
+    size = len(encode(public("7.v1", size=1000)[1].contents, "of"))
     monkeypatch.setattr(listingstore, "MOST_PUBLIC", 3 * size + size // 2)
     path = tmp_path / "listings.db"
     keys = [Key(Kind.PUBLIC_ARTICLE, f"{number}.v1") for number in range(1, 4)]
@@ -280,6 +281,53 @@ async def test_a_damaged_row_is_not_used(tmp_path: Path, caplog: pytest.LogCaptu
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT * FROM listings").fetchall() == []
     database.close()
+
+
+async def test_a_row_that_is_found_by_another_key_is_not_used(tmp_path: Path) -> None:
+    """What a row says beside its contents counts as well: it would be believed for good."""
+    path = tmp_path / "listings.db"
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        for number in range(1, 5):
+            store.put(*public(f"{number}.v1"))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE listings SET key = 'public_article:9.v1' WHERE key = 'public_article:1.v1'")
+        database.execute("UPDATE listings SET lasting = 0 WHERE key = 'public_article:2.v1'")
+        database.execute("UPDATE listings SET fetched = 7 WHERE key = 'public_article:3.v1'")
+    database.close()
+    with open_listing_store(path, owner=OWNER) as store:
+        assert store is not None
+        found = [store.get(Key(Kind.PUBLIC_ARTICLE, f"{number}.v1")) is not None for number in (9, 2, 3, 4)]
+    assert found == [False, False, False, True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_damaged_file_is_a_miss(tmp_path: Path, seed: int) -> None:
+    """Bytes of any kind anywhere: what is given out is what was kept, and nothing is raised."""
+    path = tmp_path / "listings.db"
+    rows = {Key(Kind.ARTICLE, number): kept(file(number)) for number in range(1, 30)}
+    rows |= dict(public(f"{number}.v1", doi=f"10.1/a.{number}", size=9 * number) for number in range(1, 30))
+    with open_listing_store(path, owner=OWNER, account=7) as store:
+        assert store is not None
+        for key, listing in rows.items():
+            store.put(key, listing)
+        store.put_account(Account(id=7))
+    good, chance = path.read_bytes(), random.Random(seed)
+    for _ in range(50):
+        bad = bytearray(good)
+        for _ in range(chance.choice([1, 1, 3, 50, 4096])):
+            bad[chance.randrange(len(bad))] = chance.randrange(256)
+        path.write_bytes(bad[: chance.choice([len(bad), len(bad), chance.randrange(len(bad))])])
+        assert kept_account(path, owner=OWNER) in (None, Account(id=7))
+        with open_listing_store(path, owner=OWNER, account=7) as store:
+            assert store is not None
+            for key, listing in rows.items():
+                found = store.get(key)
+                assert found is None or found._replace(outdated=False) == listing
+            store.collections(), store.versions(5), store.with_doi("10.1/a.5")
+            store.put(*public("99.v1"))
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("how", ["garbage", "version", "power cut", "tables"])
