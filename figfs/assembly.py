@@ -354,6 +354,7 @@ def assemble(
         publishing=publishing,
         stored_files=stored_files,
         lookup=filesystem.lookup,
+        keeping=keeping,
     )
     publishing.on_changed = items.on_changed = dot_figshare.forget
     services = (deletions.run, settler.run, linked.run, *writers)

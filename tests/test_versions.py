@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,28 @@ async def test_a_version_is_asked_for_once(mount: Mounting) -> None:
             with errno_of(errno.ENOENT):
                 await again.node(f"{FIRST}/annotations.csv")
             assert again.wire.asked == []
+
+
+async def test_the_card_of_a_version(mount: Mounting) -> None:
+    """``figfs info``: of a version without a request, of the latest one as it was while Figshare is away."""
+
+    async def info(w: World, path: str) -> dict[str, Any]:
+        said: list[dict[str, Any]] = []
+
+        async def send(line: Mapping[str, object]) -> None:
+            said.append(dict(line))
+
+        await w.parts.items.table()["info"]({"path": path}, send)
+        return said[0]
+
+    async with mount() as w:
+        seen = {path: await info(w, path) for path in (LATEST, f"{FIRST}/README.txt")}
+        assert seen[LATEST]["license"] == "CC BY 4.0"
+        assert await w.ls(FIRST)
+        assert len(w.wire.asked) == 3  # the latest one is asked for its card, as ever
+    async with mount() as again:
+        again.wire.down = True
+        assert {path: await info(again, path) for path in seen} == seen
 
 
 async def test_by_way_of_the_article(mount: Mounting) -> None:

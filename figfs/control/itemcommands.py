@@ -15,12 +15,13 @@ from figfs.content.storedfiles import StoredFiles
 from figfs.control.ledger import Ledger
 from figfs.control.publishing import CheckList, Publishing
 from figfs.control.server import Answer, Request, Send, describe
-from figfs.errors import FigfsError, UnknownOutcome
-from figfs.figshare import cards
+from figfs.errors import AWAY, FigfsError, UnknownOutcome
+from figfs.figshare import cards, records
 from figfs.figshare.cards import Card
 from figfs.figshare.client import Client
 from figfs.figshare.records import ArticleDetails
 from figfs.namespace import identifiers, naming, standing
+from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
 from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
@@ -42,7 +43,9 @@ LetGo = Callable[[int, str], None]
 
 
 class ItemCommands:
-    """Of one mount. ``lookup``: the file system's, so that a path means what it means to a program."""
+    """Of one mount. ``lookup``: the file system's, so that a path means what it means to a program.
+    ``keeping``: what is on disk of public items, or None.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class ItemCommands:
         publishing: Publishing,
         stored_files: StoredFiles,
         lookup: Callable[[int, bytes], Awaitable[Node]],
+        keeping: Keeping | None = None,
     ) -> None:
+        self._keeping = keeping
         self._client = client
         self._tree = tree
         self._listings = listings
@@ -191,13 +196,19 @@ class ItemCommands:
     async def _card(self, item: Container) -> Card:
         if item.kind in OWN:
             return await self._publishing.card(item)
-        number, _, version = str(item.key.id).partition(".v")
-        return await cards.get_public(
-            self._client.without_token(),
-            PUBLIC[item.kind],
-            int(number) if number.isdecimal() else number,
-            version=int(version) if version.isdecimal() else None,
-        )
+        reference = identifiers.parse_reference(str(item.key.id))
+        assert reference is not None
+        kept = b""
+        if self._keeping is not None and item.kind is Kind.PUBLIC_ARTICLE:
+            kept = self._keeping.answer(*reference)
+        if reference.version is None or not kept:
+            client, kind = self._client.without_token(), PUBLIC[item.kind]
+            try:
+                return await cards.get_public(client, kind, reference.id, version=reference.version)
+            except AWAY:
+                if not kept:
+                    raise
+        return Card.from_json(records.decode(kept))
 
     def _of_file(self, node: FileNode | LinkNode, item: Container, card: Card) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": "file", "title": node.name, "size": node.size}
