@@ -217,6 +217,13 @@ async def test_what_is_known_from_disk_names_no_article(tmp_path: Path, clock: M
             assert members(w, collection) == [number, third]
             with errno_of(errno.EINVAL):
                 await again.symlink("../../articles/nothing", f"{C}/z")
+        async with open_world(tmp_path / "state", sandbox=sandbox) as again:
+            again.faults(
+                {"role": "api", "method": "GET", "path": "/account/articles$", "action": "cut", "bytes": 0}
+            )
+            with errno_of(errno.EHOSTUNREACH):
+                await again.symlink("../../articles/old data", f"{C}/z")
+            assert members(w, collection) == [number, third]
 
 
 async def test_a_member_twice(tmp_path: Path, clock: MockClock) -> None:

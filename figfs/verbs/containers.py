@@ -192,7 +192,10 @@ class Containers:
         """What Figshare has and no listing shows must not be deleted with ``article``."""
         left = [file for file in article.unshown if not self._renaming.is_leaving(file.id)]
         if left:
-            what = ", ".join(f"{file.name!r} ({file.status})" for file in left[:MOST_NAMED])
+            what = ", ".join(
+                f"{file.name!r} ({'a link' if file.is_link_only else file.status})"
+                for file in left[:MOST_NAMED]
+            )
             log.warning(
                 "%s is not empty: Figshare has files in it that are not shown: %s", article.path(), what
             )

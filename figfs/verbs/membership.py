@@ -88,8 +88,7 @@ class Membership:
                 node = await self._public(node, name)
                 continue
             if node.kind in _LISTED:
-                await self._listings.ensure_listed(node)
-                await self._listings.confirm(node)
+                await self._listings.ensure_listed(node, must_succeed=True)
             child = self._tree.find(node, name)
             if child is None:
                 hint = (
