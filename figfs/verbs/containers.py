@@ -93,8 +93,7 @@ class Containers:
             case _:
                 raise OSError(errno.EPERM, "no directory can be made here")
         title = self._title(name)
-        await self._listings.ensure_listed(parent, stale_is_fine=True)
-        before = {child.key for child in parent.children.values()}
+        before = {child.key for child in parent.children.values()}  # listed when the name was looked up
         node: Node | None
         try:
             new_id = await self._create(parent, title)
