@@ -33,7 +33,8 @@ from figfs.figshare.records import Account, Id
 from figfs.filesystem import FileSystem
 from figfs.namespace import naming
 from figfs.namespace.attributes import Attributes, open_attributes
-from figfs.namespace.listingstore import ListingStore, kept_account, open_listing_store, owner_of
+from figfs.namespace.listingfile import kept_account, owner_of
+from figfs.namespace.listingstore import ListingStore, open_listing_store
 from figfs.namespace.nodes import Container, Key, numbering_of
 from figfs.reading.blockstore import BlockStore
 from figfs.routing import Router

@@ -18,7 +18,8 @@ import trio
 
 from figfs.errors import FigfsError, Unauthorized
 from figfs.figshare.records import Account
-from figfs.namespace.listingstore import ListingStore, kept_account, owner_of
+from figfs.namespace.listingfile import kept_account, owner_of
+from figfs.namespace.listingstore import ListingStore
 from figfs.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -24,14 +23,14 @@ import trio
 
 from figfs.figshare.records import Account, Id
 from figfs.namespace import identifiers, naming
-from figfs.namespace.listingformat import KEPT, decode, doi_of, encode, sealed, unsealed, version
+from figfs.namespace.listingfile import TROUBLE, connect, prepare, unlink
+from figfs.namespace.listingformat import KEPT, decode, doi_of, encode, sealed
 from figfs.namespace.nodes import PUBLIC_ITEMS, Key, Kind
 from figfs.namespace.sources import Contents
 
 log = logging.getLogger(__name__)
 
 PAUSE = 0.3  #: seconds between batches of rows
-BUSY_TIMEOUT = 2.0  #: seconds to wait for another process that reads or writes the file
 MOST_PUBLIC = 64 << 20  #: bytes of listings of public items; one of a few files has four thousand
 
 
@@ -63,8 +62,8 @@ class ListingStore:
     def __init__(self, path: Path, *, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._reader = _connect(path)
-        self._writer = _connect(path)
+        self._reader = connect(path)
+        self._writer = connect(path)
         self._known = _names(self._reader)
         self._next = _Batch()
         self._writing = _Batch()
@@ -132,7 +131,7 @@ class ListingStore:
             try:
                 rows = self._reader.execute("SELECT key FROM listings WHERE doi = ?", (doi,))
                 found.update(name for (name,) in rows if isinstance(name, str))
-            except _TROUBLE as exc:
+            except TROUBLE as exc:
                 self._give_up(exc)
         return {key for name in found - self._gone() if (key := _public_key(name)) is not None}
 
@@ -186,7 +185,7 @@ class ListingStore:
             batch = self._take()
             try:
                 self._known = await trio.to_thread.run_sync(self._write, batch)
-            except _TROUBLE as exc:
+            except TROUBLE as exc:
                 self._give_up(exc)
             finally:
                 self._writing = _Batch()
@@ -204,7 +203,7 @@ class ListingStore:
                 self._write(self._take())
                 with self._writer:
                     self._writer.execute("DELETE FROM meta WHERE name = 'open'")
-        except _TROUBLE as exc:
+        except TROUBLE as exc:
             self._give_up(exc)
         finally:
             self._reader.close()
@@ -296,7 +295,7 @@ class ListingStore:
         if not self._broken:
             log.warning("listings are not kept on disk any more: %s: %s", self._path, exc)
             self._broken = True
-            _unlink(self._path)
+            unlink(self._path)
 
 
 @contextlib.contextmanager
@@ -317,78 +316,15 @@ def open_listing_store(path: Path, *, owner: str, account: Id | None = None) -> 
 def _open(path: Path, owner: str, account: Id | None = None) -> ListingStore | None:
     for again in (True, False):
         try:
-            reason = _prepare(path, account)
+            reason = prepare(path, account)
             if not reason:
                 return ListingStore(path, owner=owner)
-        except _TROUBLE as exc:
+        except TROUBLE as exc:
             reason = str(exc)
         log.log(logging.INFO if again else logging.WARNING, "%s is made anew: %s", path, reason)
-        _unlink(path)
+        unlink(path)
     return None
 
-
-def _prepare(path: Path, account: Id | None) -> str:
-    """Make the tables where there are none. Returns why the file is of no use, or ""."""
-    database = _connect(path)
-    try:
-        database.execute("PRAGMA journal_mode=WAL")
-        with database:
-            database.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB)")
-            meta = dict(database.execute("SELECT name, value FROM meta"))
-            if meta.get("version", version()) != version():
-                return "it is of another figfs"
-            other = _account_in(meta)
-            if account is not None and other is not None and other.id != account:
-                return "it is of another account"
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS listings (key TEXT PRIMARY KEY, fetched REAL NOT NULL,"
-                " stamp REAL, outdated INTEGER NOT NULL, lasting INTEGER NOT NULL, doi TEXT,"
-                " size INTEGER NOT NULL, used INTEGER, contents BLOB NOT NULL)"
-            )
-            database.execute("CREATE INDEX IF NOT EXISTS by_use ON listings (used, size) WHERE used NOT NULL")
-            database.execute("CREATE INDEX IF NOT EXISTS by_doi ON listings (doi) WHERE doi NOT NULL")
-            if meta.get("open", _boot()) != _boot():
-                log.info("%s: the machine went down while it was in use; only versions are left of it", path)
-                database.execute("DELETE FROM listings WHERE NOT lasting")
-            for name, value in (("version", version()), ("open", _boot())):
-                database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-        return ""
-    finally:
-        database.close()
-
-
-def kept_account(path: Path, *, owner: str) -> Account | None:
-    """Whose listings are at ``path``, if they were kept with the token of ``owner``."""
-    if not path.exists():
-        return None
-    with contextlib.suppress(*_TROUBLE, OSError):
-        with contextlib.closing(_connect(path)) as database:
-            meta = dict(database.execute("SELECT name, value FROM meta"))
-        if meta.get("version") == version() and meta.get("owner") == owner.encode():
-            return _account_in(meta)
-    return None
-
-
-def _account_in(meta: dict[str, bytes]) -> Account | None:
-    with contextlib.suppress(ValueError, TypeError, AttributeError, msgspec.MsgspecError):
-        owner = meta.get("owner", b"").decode()
-        return msgspec.json.decode(unsealed(meta.get("account", b""), owner), type=Account)
-    return None
-
-
-def owner_of(api: str, token: str) -> str:
-    """What is kept of a token, or of a login, to know it again: a hash, which tells nothing of it."""
-    return hashlib.blake2b(f"{api}\0{token}".encode(), digest_size=16, person=b"figfs listings").hexdigest()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
-    database.execute("PRAGMA synchronous=NORMAL")
-    return database
-
-
-#: What a file that is damaged, or a disk that is full, ends in.
-_TROUBLE = (sqlite3.Error, ValueError, TypeError, OverflowError)
 
 _PUBLIC = tuple(f"{kind.name.lower()}:" for kind in sorted(PUBLIC_ITEMS))
 
@@ -416,19 +352,3 @@ def _names(database: sqlite3.Connection) -> set[str]:
 def _row(name: str, fetched: float, stamp: float | None, lasting: bool) -> str:
     """What a row says of its contents, which the checksum covers."""
     return repr((name, fetched, stamp, lasting))
-
-
-def _boot() -> str:
-    """Of this start of the machine. After a power cut the last rows may be missing, also those that say
-    "outdated".
-    """
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _unlink(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + suffix).unlink()

@@ -429,6 +429,7 @@ def test_secrets_in_the_keyring(
     kept = credentials.read(path)
     assert kept.oauth is not None
     assert kept.oauth.refresh_token is not None
+    assert kept.login
     for secret in (kept.token, kept.oauth.refresh_token, kept.oauth.client_secret):
         assert secret.reveal() not in path.read_text()
     assert main(["accounts", "--check"]) == 0

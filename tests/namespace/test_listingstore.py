@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from figfs.figshare.public import PublicFile
 from figfs.figshare.records import Account, Article, ArticleDetails, Collection, File, Project
 from figfs.namespace import listingstore
+from figfs.namespace.listingfile import kept_account, owner_of
 from figfs.namespace.listingformat import decode, encode
-from figfs.namespace.listingstore import Kept, ListingStore, kept_account, open_listing_store, owner_of
+from figfs.namespace.listingstore import Kept, ListingStore, open_listing_store
 from figfs.namespace.nodes import Key, Kind
 from figfs.namespace.sources import Contents, Entry
 
