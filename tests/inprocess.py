@@ -420,6 +420,7 @@ async def open_article(directory: Path, **options: Any) -> AsyncIterator[tuple[W
     """A world with one empty article, ``A``, and the article's id."""
     async with open_world(directory / "state", **options) as world:
         node = await world.mkdir(A)
+        await world.refreshed("articles")  # as an earlier mount would have it on disk
         world.wire.asked.clear()
         assert isinstance(node.key.id, int)
         yield world, node.key.id

@@ -190,6 +190,7 @@ async def test_an_owed_file_whose_bytes_are_gone_does_not_hide_the_article(
     async with figshare() as sandbox:
         async with open_article(tmp_path, sandbox=sandbox, close_timeout=1) as (w, _article):
             await w.save(f"{A}/other", OLD)
+            await w.settled()
             w.wire.hold("POST", INITIATE)
             await w.save(f"{A}/f", NEW)
             crash(w, tmp_path / "crashed")

@@ -25,7 +25,7 @@ import trio
 import figfs
 from figfs.errors import BadAnswer, ConfigurationError, TooSlow, UnknownOutcome
 from figfs.figshare import proxies, records
-from figfs.figshare.pacing import Pacer, Priority
+from figfs.figshare.pacing import Pacer, Priority, Urgency
 from figfs.figshare.records import Id
 from figfs.figshare.redirects import Redirects
 from figfs.figshare.retry import Failure, Verdict, classify, may_be_done, wait_time
@@ -102,10 +102,10 @@ class ClientStatistics:
 class Client:
     """A client for one API and one account; made by ``open_client``."""
 
-    def __init__(self, wire: Wire, pacer: Pacer, priority: Priority = Priority.INTERACTIVE) -> None:
+    def __init__(self, wire: Wire, pacer: Pacer) -> None:
         self.wire = wire
         self._pacer = pacer
-        self._priority = priority
+        self._urgency = Urgency(Priority.INTERACTIVE)
         #: The account for which an institution's administrator acts: requests about "the account" are about
         #: that one. None: the token's own.
         self.impersonate: Id | None = None
@@ -117,7 +117,7 @@ class Client:
         self._waits: cachetools.LRUCache[object, Waits] = cachetools.LRUCache(64)
 
     def __repr__(self) -> str:
-        return f"<Client {self.api} {self._priority.name.lower()} in_flight={self.wire.in_flight}>"
+        return f"<Client {self.api} {self._urgency.priority.name.lower()} in_flight={self.wire.in_flight}>"
 
     @property
     def api(self) -> str:
@@ -163,12 +163,16 @@ class Client:
     def background(self) -> Client:
         """The same client for work that nobody waits for: its API requests go after the interactive ones."""
         other = copy.copy(self)
-        other._priority = Priority.BACKGROUND
+        other._urgency = Urgency(Priority.BACKGROUND)
         return other
+
+    def hurry(self) -> None:
+        """Somebody waits now for what this client, and copies made of it, ask for."""
+        self._pacer.hurry(self._urgency)
 
     async def take_turn(self) -> None:
         """Wait as a request to the API does; for those that go to Figshare another way."""
-        await self._pacer.acquire(self._priority)
+        await self._pacer.acquire(self._urgency)
 
     def watch_changes(self, watcher: Watcher) -> None:
         """``watcher`` is around all of each API request that changes something, its repetitions included."""
@@ -251,7 +255,7 @@ class Client:
             known = self._validators.find(key) if key is not None else None
             self.wire.ensure_reach(self.api, what=what)  # before it waits for its turn
             if not anonymous:
-                await self._pacer.acquire(self._priority)
+                await self._pacer.acquire(self._urgency)
             try:
                 answer = await self._ask(
                     method,

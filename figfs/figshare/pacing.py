@@ -20,12 +20,26 @@ class Priority(enum.IntEnum):
     BACKGROUND = 1
 
 
-class _Waiter:
-    __slots__ = ("order", "wake")
+class Urgency:
+    """Of one piece of work; it can grow while its requests wait for their turn (``Pacer.hurry``)."""
 
-    def __init__(self, order: tuple[Priority, int]) -> None:
-        self.order = order
+    __slots__ = ("priority",)
+
+    def __init__(self, priority: Priority) -> None:
+        self.priority = priority
+
+
+class _Waiter:
+    __slots__ = ("number", "urgency", "wake")
+
+    def __init__(self, urgency: Urgency, number: int) -> None:
+        self.urgency = urgency
+        self.number = number
         self.wake = trio.Event()
+
+    @property
+    def order(self) -> tuple[Priority, int]:
+        return self.urgency.priority, self.number
 
 
 class Pacer:
@@ -59,13 +73,15 @@ class Pacer:
     def paced(self) -> bool:
         return self._rate > 0
 
-    async def acquire(self, priority: Priority = Priority.INTERACTIVE) -> None:
+    async def acquire(self, urgency: Urgency | Priority = Priority.INTERACTIVE) -> None:
         """Wait until a request may go. More urgent ones first, in order of asking among equals.
 
         Cancellation takes nothing: the token is taken in the same step in which this returns.
         """
         await trio.lowlevel.checkpoint()
-        waiter = _Waiter((priority, next(self._numbers)))
+        if not isinstance(urgency, Urgency):
+            urgency = Urgency(urgency)
+        waiter = _Waiter(urgency, next(self._numbers))
         bisect.insort(self._queue, waiter, key=lambda w: w.order)
         try:
             while True:
@@ -83,6 +99,12 @@ class Pacer:
         finally:
             self._queue.remove(waiter)
             self._wake_first()
+
+    def hurry(self, urgency: Urgency) -> None:
+        """Somebody waits for that work now: its requests go before those that nobody waits for."""
+        urgency.priority = Priority.INTERACTIVE
+        self._queue.sort(key=lambda waiter: waiter.order)
+        self._wake_first()
 
     def pause(self, seconds: float) -> None:
         """Let nothing go for ``seconds``, and then only at the sustained rate: the server said "too many"."""

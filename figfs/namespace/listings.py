@@ -51,11 +51,10 @@ RETRY_AFTER_FAILURE = 5.0
 class _Loading:
     """A listing that is on its way."""
 
-    client: Client  #: which also says how urgent it is
+    client: Client  #: which also knows how urgent it is
     kept: Kept | None  #: what an earlier mount knew, where this one knows nothing yet
     itself: bool  #: see ``Listings._start_loading``
     done: trio.Event = dataclasses.field(default_factory=trio.Event)
-    scope: trio.CancelScope = dataclasses.field(default_factory=trio.CancelScope)
 
 
 class Listings:
@@ -85,7 +84,6 @@ class Listings:
         account_id: Id | None = None,
     ) -> None:
         self._client = client
-        self._background = client.background()
         self._tree = tree
         self._nursery = nursery
         self._dir_timeout = dir_timeout
@@ -128,9 +126,7 @@ class Listings:
         if again or (isinstance(status.failure, Unauthorized) and self._client.may_be_mended):
             must_wait = status.listed_at is None or must_succeed
             waits = must_wait or not (stale_is_fine or self._just_restored(lister))
-            event = self._start_loading(
-                lister, self._client if waits else self._background, itself=must_succeed
-            )
+            event = self._start_loading(lister, behind=not waits, itself=must_succeed)
             if must_wait:
                 await event.wait()
                 if max_age is None:
@@ -185,7 +181,7 @@ class Listings:
         fresh = lister.status.failure is None and lister not in self._loading
         restored = lister.status.restored_at is not None
         if restored and fresh and self._keeping is not None and self._keeping.may_confirm():
-            self._start_loading(lister, self._background, itself=True)
+            self._start_loading(lister, behind=True, itself=True)
 
     async def show_new(self, container: Container, parent: Container, name: str) -> None:
         """Ask what is in ``container``, which is in no directory yet, and put it there. Raises why it cannot
@@ -214,15 +210,12 @@ class Listings:
         """List a container that is likely to be asked for next; requests that somebody waits for go first."""
         lister = container.lister
         if lister.status.listed_at is None and lister.status.failed_at is None:
-            self._start_loading(lister, self._background)
+            self._start_loading(lister, behind=True)
 
-    def _start_loading(
-        self, lister: Container, client: Client | None = None, *, itself: bool = False
-    ) -> trio.Event:
-        """``client``: that of the background, where nobody waits for it. ``itself``: it is to be asked for,
-        whoever else may know that it has not changed.
+    def _start_loading(self, lister: Container, *, behind: bool = False, itself: bool = False) -> trio.Event:
+        """``behind``: nobody waits for it. ``itself``: it is to be asked for, whoever else may know that it
+        has not changed.
         """
-        wanted = client or self._client
         loading = self._loading.get(lister)
         if loading is None:
             kept = None
@@ -230,28 +223,22 @@ class Listings:
                 kept = self._keeping.find(lister)
                 if kept is not None and not kept.lasting and lister.status.expired_at > -math.inf:
                     kept = kept._replace(outdated=True)  # something was heard of it before its first look
-            loading = self._loading[lister] = _Loading(wanted, kept, itself)
+            client = self._client.background() if behind else self._client
+            loading = self._loading[lister] = _Loading(client, kept, itself)
             self._nursery.start_soon(self._load, lister, loading, name=f"list {lister.path()}")
-        elif wanted is self._client and loading.client is self._background:
-            # Behind a walk through all of them it would wait for its turn for minutes: it is asked anew.
-            loading.client = wanted
-            loading.scope.cancel()
+        elif not behind:
+            loading.client.hurry()  # behind a walk through all of them its turn would be minutes away
         return loading.done
 
     async def _load(self, lister: Container, loading: _Loading) -> None:
         status = lister.status
         try:
-            while True:
-                with loading.scope:
-                    if not loading.itself and await self._is_unchanged(lister):
-                        status.failed_at, status.failure = None, None
-                    elif loading.kept is None or loading.kept.outdated:
-                        await self._ask(lister, loading.client, otherwise=loading.kept)
-                    else:
-                        await self._restore(lister, loading.kept)
-                if not loading.scope.cancelled_caught:
-                    break
-                loading.scope = trio.CancelScope()
+            if not loading.itself and await self._is_unchanged(lister):
+                status.failed_at, status.failure = None, None
+            elif loading.kept is None or loading.kept.outdated:
+                await self._ask(lister, loading.client, otherwise=loading.kept)
+            else:
+                await self._restore(lister, loading.kept)
         except FigfsError as exc:
             self._listing_failed(lister, exc)
         except Exception as exc:
@@ -261,7 +248,7 @@ class Listings:
             del self._loading[lister]
             loading.done.set()
         if status.seen_at == -math.inf and status.failure is None:
-            self._start_loading(lister, self._background)
+            self._start_loading(lister, behind=True)
 
     async def _is_unchanged(self, lister: Container) -> bool:
         """Whether what is shown is known to be what Figshare has, without asking for it."""

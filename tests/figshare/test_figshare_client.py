@@ -316,7 +316,7 @@ async def test_pacing_counts_tries_and_lets_interactive_go_first(
     order: list[str] = []
     async with connect([{}], rate=1, burst=1) as (client, server):
         background = client.background()
-        assert background._priority is Priority.BACKGROUND
+        assert background._urgency.priority is Priority.BACKGROUND
 
         async def ask(client: Client, path: str) -> None:
             await client.call("GET", path, read=ok)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from figfs.figshare.pacing import Pacer, Priority
+from figfs.figshare.pacing import Pacer, Priority, Urgency
 
 
 async def test_burst_then_rate(autojump_clock: MockClock) -> None:
@@ -75,6 +75,28 @@ async def test_cancellation_takes_no_token(autojump_clock: MockClock) -> None:
             await pacer.acquire(Priority.INTERACTIVE)
         assert scope.cancelled_caught
     assert got == [pytest.approx(1)]
+
+
+async def test_what_somebody_waits_for_now_goes_first(autojump_clock: MockClock) -> None:
+    """Not what was asked before it, and nobody waits for."""
+    pacer = Pacer(1, 1)
+    await pacer.acquire()
+    went: list[str] = []
+    urgency = Urgency(Priority.BACKGROUND)
+
+    async def ask(name: str, urgency: Urgency) -> None:
+        await pacer.acquire(urgency)
+        went.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(ask, str(number), Urgency(Priority.BACKGROUND))
+            await wait_all_tasks_blocked()
+        nursery.start_soon(ask, "wanted", urgency)
+        await wait_all_tasks_blocked()
+        pacer.hurry(urgency)
+    assert went == ["wanted", *"01234"]
+    assert trio.current_time() == pytest.approx(6)
 
 
 async def test_a_cancelled_acquire_returns_nothing() -> None:
