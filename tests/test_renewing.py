@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import sys
 import time
 import types
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from inprocess import BASE, Wire, errno_of
+from inprocess import BASE, Wire, errno_of, fast_clock
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from figfs.errors import ConfigurationError
@@ -74,6 +75,11 @@ class Figshare:
     def revoke(self, *kinds: str) -> None:
         for kind in kinds:
             tokens.revoke(self.sandbox, kind)
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    return fast_clock()
 
 
 @pytest.fixture
@@ -244,6 +250,30 @@ async def test_a_full_disk(
         await get_account(client)
         assert credentials.read(figshare.path).token == client.token
     assert figshare.asked() == [200, 200]
+
+
+@pytest.mark.parametrize(("locked", "answered"), [(0.0, renewing.PATIENCE + 2), (renewing.PATIENCE - 1, 3.0)])
+async def test_a_late_answer_counts(
+    figshare: Figshare, autojump_clock: MockClock, locked: float, answered: float
+) -> None:
+    """Who waits may give up; the renewal goes on, however long it waited for its turn: the pair is kept."""
+    before = figshare.log_in()
+    wire = Wire(figshare.sandbox)
+    gate = wire.hold("POST", "/v2/token$", carried_out=True)
+    async with figshare.mounted(wire) as client:
+        figshare.revoke("access")
+        other = credentials.try_lock(figshare.path)
+        assert other is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get_account, client)  # asks again when its patience is over
+            await trio.sleep(locked)
+            os.close(other)
+            await gate.reached.wait()
+            await trio.sleep(answered)
+            gate.open()
+        await get_account(client)
+        assert client.token == credentials.read(figshare.path).token != before.token
+    assert figshare.asked() == [200]
 
 
 async def test_who_leaves_does_not_lose_it(figshare: Figshare) -> None:

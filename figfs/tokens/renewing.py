@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 EARLY = (
     60.0  #: seconds before its end from which on a token is renewed, or a tenth of its life if that is less
 )
-PATIENCE = 25.0  #: seconds for a renewal, other processes' included
+#: Seconds that who needs it waits for a renewal, and that this waits for those of other processes. The
+#: request itself has what the client gives it.
+PATIENCE = 25.0
 REST = 5.0  #: seconds until the next try after one that failed for now
 LOCK_PAUSE = 0.05  #: seconds between looks at a lock that another process holds
 
@@ -95,7 +97,7 @@ class Renewal:
             return
         running = self._start()
         if left <= 0:
-            await running.wait()
+            await _for_a_while(running)
 
     async def refused(self, token: Token) -> bool:
         """Whether there is another token by now than ``token``, which was answered by 401.
@@ -104,7 +106,7 @@ class Renewal:
         """
         if self._client.token == token and not self.hopeless:
             if trio.current_time() >= self._rests_until:
-                await self._start().wait()
+                await _for_a_while(self._start())
             if self._client.token == token and self._problem is not None:
                 raise ServerError(f"the token cannot be renewed now: {self._problem}") from self._problem
         return self._client.token != token
@@ -131,8 +133,8 @@ class Renewal:
     async def _run(self, ended: trio.Event) -> None:
         self._problem = TooSlow(f"not within {PATIENCE:.0f} s")
         try:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-                self._problem = await self._renew()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE) as scope:
+                self._problem = await self._renew(scope)
             if self._problem is not None:
                 self._rests_until = trio.current_time() + REST
         except Exception:  # a bug here must not end the mount
@@ -141,8 +143,8 @@ class Renewal:
             self._running = None
             ended.set()
 
-    async def _renew(self) -> RemoteError | None:
-        """What kept it from having another token, if trying again may help."""
+    async def _renew(self, scope: trio.CancelScope) -> RemoteError | None:
+        """What kept it from having another token, if trying again may help. ``scope``: of all this."""
         seen = self._look()
         try:
             if self._path is None:
@@ -159,6 +161,9 @@ class Renewal:
                     if credential.token != before.token and await self._is_good(credential):
                         self._use(credential)
                     else:
+                        # Where an answer is given up, or not written, the only refresh token may be lost. The
+                        # client gives up by itself what is not answered.
+                        scope.deadline = math.inf
                         await self._ask(self._path, credential)
         except RemoteError as exc:
             log.info("the token cannot be renewed now: %s", exc)
@@ -262,6 +267,12 @@ def following(credential: Credential, tokens: oauth.Tokens, now: float) -> Crede
             lifetime=None if lifetime is None else float(lifetime),
         ),
     )
+
+
+async def _for_a_while(running: trio.Event) -> None:
+    """Wait for a renewal; who has waited long enough leaves it behind."""
+    with trio.move_on_after(PATIENCE):
+        await running.wait()
 
 
 @contextlib.asynccontextmanager
