@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -58,12 +59,25 @@ async def check_kept(path: Path, *, api: str) -> Account:
 def keep(credential: Credential, path: Path) -> None:
     """Write it to ``path``, readable by its owner only; there is never half of it in there.
 
-    What the keyring has for that file from before goes. Raises ConfigurationError if it cannot be written.
+    What the keyring has for that file from before goes, last of all. Raises ConfigurationError if it cannot
+    be written: then what was kept before still is.
     """
-    with credentials.not_renewed_meanwhile(path):
-        if not credential.in_keyring and credentials.is_in_keyring(path):
-            credentials.forget_secrets(path)
-        credentials.write(credential, path)
+    with credentials.locked(path):
+        before = credentials.is_in_keyring(path)
+        try:
+            credentials.write(credential, path)
+        except ConfigurationError:
+            if credential.in_keyring and not before:
+                with contextlib.suppress(ConfigurationError):
+                    credentials.forget_secrets(path)
+            raise
+        if before and not credential.in_keyring:
+            try:
+                credentials.forget_secrets(path)
+            except ConfigurationError as exc:
+                raise ConfigurationError(
+                    f"it is kept in {path}, but the old secrets stay in the keyring: {exc}"
+                ) from exc
 
 
 # ---- in the browser ----------------------------------------------------------------------------------------

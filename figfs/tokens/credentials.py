@@ -4,6 +4,7 @@ A file holds a personal token alone, in one line, or a JSON object: what else is
 what OAuth needs to get the next token. The default account is in ``token``, the others in
 ``accounts/NAME.json``, beside config.toml; ``--token-file`` names any other. With ``--keyring`` the secrets
 are in the keyring, and the file says so. A file is replaced whole, so that who reads it has all of one state.
+Where it is a symbolic link, what it leads to is the file: that is locked and replaced.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import re
 import secrets
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +32,8 @@ from figfs.settings import Token, check_token, config_dir
 DEFAULT_ACCOUNT = "default"
 SERVICE = "figfs"  #: under which the keyring has them
 LARGEST_FILE = 65536  #: bytes; a token has about a hundred
+LOCK_TIMEOUT = 150.0  #: seconds for a login or a logout: no renewal takes longer
+LOCK_PAUSE = 0.05  #: seconds between looks at a lock that another process holds
 
 
 class KeyringRefuses(ConfigurationError):
@@ -205,7 +209,7 @@ def read(path: Path) -> Credential:
     said = _object(text, path)
     in_keyring = said.get("keyring") is True
     if in_keyring:
-        hidden = _keyring("get_password", SERVICE, str(path.absolute()))
+        hidden = _keyring("get_password", SERVICE, str(real(path)))
         if not isinstance(hidden, str):
             raise ConfigurationError(f"the keyring has no token for {path}: log in again")
         said |= _object(hidden, path)
@@ -289,14 +293,21 @@ def write(credential: Credential, path: Path) -> None:
         about |= {"client_id": oauth.client_id, "expires_at": oauth.expires_at, "lifetime": oauth.lifetime}
     kind = "personal" if credential.oauth is None else "oauth"
     if credential.in_keyring:
-        # Before the file, which tells those who have read it that there is something new.
-        _keyring("set_password", SERVICE, str(path.absolute()), json.dumps(hidden))
+        # Before the file, which tells those who have read it that there is something new. All of it: what is
+        # there counts, should the file not come to be written.
+        everything = json.dumps({"kind": kind, **about, **hidden})
+        _keyring("set_password", SERVICE, str(real(path)), everything)
         text = json.dumps({"kind": kind, **about, "keyring": True}, indent=1)
     elif credential.oauth is None and not credential.api and not credential.who:
         text = credential.token.reveal()
     else:
         text = json.dumps({"kind": kind, **about, **hidden}, indent=1)
-    _write(text + "\n", path)
+    _write(text + "\n", real(path))
+
+
+def real(path: Path) -> Path:
+    """The file itself, which other names may lead to."""
+    return Path(os.path.realpath(path))
 
 
 def _write(text: str, path: Path) -> None:
@@ -309,10 +320,20 @@ def _write(text: str, path: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)
+            _sync(path.parent)
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as exc:
         raise ConfigurationError(f"cannot keep the token in {path}: {exc.strerror}") from exc
+
+
+def _sync(directory: Path) -> None:
+    """What was renamed there stays so after a power cut: a used-up refresh token would be there again."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_application(path: Path) -> Application:
@@ -346,18 +367,22 @@ def is_in_keyring(path: Path) -> bool:
 
 def forget_secrets(path: Path) -> None:
     """Those that the keyring has for the file."""
-    _keyring("delete_password", SERVICE, str(path.absolute()))
+    _keyring("delete_password", SERVICE, str(real(path)))
 
 
 def forget(path: Path) -> None:
-    """Remove the file, which is there, and what the keyring has for it. Raises ConfigurationError."""
-    if is_in_keyring(path):
-        forget_secrets(path)
-    try:
-        path.unlink()
-        _lock_file(path).unlink(missing_ok=True)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot remove {path}: {exc.strerror}") from exc
+    """Remove the file, and what the keyring has for it. A mount that is renewing it is waited for: it would
+    write it anew. Raises ConfigurationError.
+    """
+    with locked(path):
+        if is_in_keyring(path):
+            forget_secrets(path)
+        try:
+            real(path).unlink(missing_ok=True)
+            if path.is_symlink():
+                path.unlink()
+        except OSError as exc:
+            raise ConfigurationError(f"cannot remove {path}: {exc.strerror}") from exc
 
 
 def signature(path: Path) -> tuple[int, int, int] | None:
@@ -373,7 +398,8 @@ def signature(path: Path) -> tuple[int, int, int] | None:
 
 
 def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
+    file = real(path)
+    return file.with_name(file.name + ".lock")
 
 
 def try_lock(path: Path) -> int | None:
@@ -388,7 +414,7 @@ def try_lock(path: Path) -> int | None:
         raise ConfigurationError(f"cannot write beside {path}: {exc.strerror}") from exc
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:  # else 'figfs logout' has removed it
+        if os.fstat(descriptor).st_nlink:  # else a login or a logout has removed it
             return descriptor
     except BlockingIOError:
         pass
@@ -400,22 +426,30 @@ def try_lock(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def not_renewed_meanwhile(path: Path) -> Iterator[None]:
-    """While a new token is written: a mount that is renewing the old one is waited for.
-
-    It has the file locked, which it holds for seconds at most. Without a lock file nobody ever did.
+def locked(path: Path) -> Iterator[None]:
+    """While a person's command writes or removes a token: a mount that is renewing the old one is waited for,
+    and none begins to. Raises ConfigurationError if that takes too long.
     """
+    lock, deadline = _lock_file(path), time.monotonic() + LOCK_TIMEOUT
     try:
-        descriptor = os.open(_lock_file(path), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        yield
-        return
+        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while (descriptor := try_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(LOCK_PAUSE)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"a mount is renewing the token in {path}, and that takes long: try again"
+        ) from None
+    except (OSError, ConfigurationError):  # where nobody can lock it, nobody renews it
+        descriptor = None
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                lock.unlink()  # as ``try_lock`` expects
+            os.close(descriptor)
 
 
 # ---- the keyring -------------------------------------------------------------------------------------------

@@ -38,7 +38,6 @@ EARLY = (
 #: request itself has what the client gives it.
 PATIENCE = 25.0
 REST = 5.0  #: seconds until the next try after one that failed for now
-LOCK_PAUSE = 0.05  #: seconds between looks at a lock that another process holds
 
 
 class Renewal:
@@ -278,7 +277,7 @@ async def _for_a_while(running: trio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _locked(path: Path) -> AsyncIterator[None]:
     while (descriptor := credentials.try_lock(path)) is None:  # noqa: ASYNC110 (another process has it)
-        await trio.sleep(LOCK_PAUSE)
+        await trio.sleep(credentials.LOCK_PAUSE)
     try:
         yield
     finally:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import os
+import sys
+import tempfile
+import threading
+import types
 from pathlib import Path
 
 import pytest
 
+from figfs.commandline import login
 from figfs.commandline.options import load
 from figfs.errors import ConfigurationError
-from figfs.settings import check_token
-from figfs.tokens.credentials import find_token, token_file
+from figfs.settings import Token, check_token
+from figfs.tokens import credentials
+from figfs.tokens.credentials import Credential, OAuth, find_token, token_file
 
 
 def keep(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -103,3 +112,116 @@ def test_a_named_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigurationError, match=f"cannot read the token in {path}"):
             find_token(named=path, environ={"FIGFS_TOKEN": "variable"}, directory=tmp_path)
+
+
+# ---- one file, whatever leads to it, and one process at a time ---------------------------------------------
+
+
+def oauth(token: str, refresh: str) -> Credential:
+    return Credential(
+        token=Token(token),
+        oauth=OAuth(client_id="app", client_secret=Token("secret"), refresh_token=Token(refresh)),
+        api="https://a.test/v2",
+    )
+
+
+def test_a_link_is_another_name_of_its_file(tmp_path: Path) -> None:
+    """One lock, one file, which is replaced; the link stays one. Logging out removes both."""
+    path, link = tmp_path / "vault" / "work.json", tmp_path / "work.json"
+    credentials.write(oauth("old", "r1"), path)
+    link.symlink_to("vault/work.json")
+    held = credentials.try_lock(link)
+    assert held is not None
+    assert credentials.try_lock(path) is None
+    os.close(held)
+    credentials.write(oauth("new", "r2"), link)
+    assert link.is_symlink()
+    assert credentials.read(path).token == Token("new")
+    credentials.forget(link)
+    assert not link.is_symlink()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["login", "logout"])
+def test_a_renewal_is_waited_for(command: str, tmp_path: Path) -> None:
+    """What it writes is not the last word; the first login has a lock as well, and none is left behind."""
+    path = tmp_path / "new" / "work.json"
+    with credentials.locked(path):
+        assert credentials.try_lock(path) is None
+    login.keep(oauth("old", "r1"), path)
+    held = credentials.try_lock(path)
+    assert held is not None
+
+    def act() -> None:
+        if command == "login":
+            login.keep(oauth("typed", "r9"), path)
+        else:
+            credentials.forget(path)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    credentials.write(oauth("renewed", "r2"), path)
+    os.close(held)
+    thread.join(20)
+    if command == "login":
+        assert credentials.read(path).token == Token("typed")
+        assert list(path.parent.iterdir()) == [path]
+    else:
+        assert list(path.parent.iterdir()) == []
+
+
+def test_a_renewal_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, and nothing is touched."""
+    monkeypatch.setattr(credentials, "LOCK_TIMEOUT", 0.1)
+    path = tmp_path / "work.json"
+    login.keep(oauth("old", "r1"), path)
+    held = credentials.try_lock(path)
+    assert held is not None
+    with pytest.raises(ConfigurationError, match="a mount is renewing"):
+        credentials.forget(path)
+    assert credentials.read(path).token == Token("old")
+    os.close(held)
+
+
+@pytest.fixture
+def keyring(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    module = types.SimpleNamespace(
+        get_password=lambda service, name: entries.get(name),
+        set_password=lambda service, name, text: entries.__setitem__(name, text),
+        delete_password=lambda service, name: entries.pop(name),
+    )
+    monkeypatch.setitem(sys.modules, "keyring", module)  # type: ignore[arg-type]
+    return entries
+
+
+@pytest.mark.parametrize("to_keyring", [False, True])
+def test_a_login_that_cannot_be_kept(
+    to_keyring: bool, keyring: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: there is a good login still, all of one state; and no secrets without a file."""
+    path, other = tmp_path / "x.json", tmp_path / "y.json"
+    login.keep(dataclasses.replace(oauth("old", "r1"), in_keyring=True), path)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    new = Credential(token=Token("new"), api="https://a.test/v2", in_keyring=to_keyring)
+    for place in (path, other):
+        with pytest.raises(ConfigurationError, match="No space left"):
+            login.keep(new, place)
+    kept = credentials.read(path)
+    assert (kept.token, kept.oauth is None) == (Token("new" if to_keyring else "old"), to_keyring)
+    assert list(keyring) == [str(path)]
+
+
+def full(*_: object, **__: object) -> tuple[int, str]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_the_keyring_had_goes_last(keyring: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    login.keep(dataclasses.replace(oauth("old", "r1"), in_keyring=True), path)
+    assert list(keyring) == [str(path)]
+    login.keep(oauth("new", "r2"), path)
+    assert keyring == {}
+    assert credentials.read(path).token == Token("new")
