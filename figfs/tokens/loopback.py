@@ -1,7 +1,8 @@
 """The end of a login in the browser: the one request that it sends to this machine, with a code or an error.
 
 A listener on 127.0.0.1, for as long as the login takes. Whoever can reach it could send a code of their own,
-so that the files of somebody else's account would be mounted: only the answer with our ``state`` counts.
+so that the files of somebody else's account would be mounted: only the answer with our ``state`` counts, and
+any other is as if it had not come.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class _Outcome:
     known: trio.Event = dataclasses.field(default_factory=trio.Event)
     code: str = ""
     refusal: str = ""
+    astray: bool = False  #: an answer came with another state
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -47,8 +49,8 @@ def listen(port: int = 0) -> socket.socket:
 async def wait_for_code(listening: socket.socket, *, state: str, timeout: float) -> str:
     """The code that the browser brings. Takes over and closes the socket.
 
-    Raises ConfigurationError where there is none: an error instead, another ``state`` than ours, or nothing
-    within ``timeout`` seconds.
+    Raises ConfigurationError where there is none: an error instead, or nothing with our ``state`` within
+    ``timeout`` seconds.
     """
     outcome = _Outcome()
     listening.setblocking(False)
@@ -63,7 +65,10 @@ async def wait_for_code(listening: socket.socket, *, state: str, timeout: float)
             await outcome.known.wait()
             nursery.cancel_scope.cancel()
     if not outcome.known.is_set():
-        raise ConfigurationError(f"nobody has logged in within {timeout:g} seconds: nothing is kept")
+        text = f"nobody has logged in within {timeout:g} seconds: nothing is kept"
+        if outcome.astray:
+            text += "; an answer that came does not belong to this login (its state is wrong)"
+        raise ConfigurationError(text)
     if outcome.refusal:
         raise ConfigurationError(f"{outcome.refusal}: nothing is kept")
     return outcome.code
@@ -84,10 +89,12 @@ async def _serve(stream: trio.SocketStream, *, state: str, outcome: _Outcome) ->
                 "Referrer-Policy: no-referrer\r\nContent-Security-Policy: default-src 'none'; "
                 "style-src 'unsafe-inline'\r\n\r\n"
             )
-            await stream.send_all(head.encode() + body)
-            await stream.send_eof()
-            if outcome.code or outcome.refusal:
-                outcome.known.set()  # now that the browser has its page
+            try:
+                await stream.send_all(head.encode() + body)
+                await stream.send_eof()
+            finally:
+                if outcome.code or outcome.refusal:
+                    outcome.known.set()  # the browser has its page, or has gone: a code is a code
 
 
 async def _target(stream: trio.SocketStream) -> str | None:
@@ -114,11 +121,8 @@ def _judge(target: str, state: str, outcome: _Outcome) -> tuple[str, str]:
     if outcome.code or outcome.refusal:
         return "410 Gone", "This login has ended."
     if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
-        outcome.refusal = "an answer came that does not belong to this login (its state is wrong)"
-        return (
-            "400 Bad Request",
-            "This answer does not belong to the login that waits here. Nothing was kept.",
-        )
+        outcome.astray = True
+        return "400 Bad Request", "This answer does not belong to the login that waits here."
     if "error" in given:
         said = " ".join(given[name] for name in ("error", "error_description") if given.get(name))
         outcome.refusal = f"the login was refused: {visible(said, 200)}"

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -186,21 +187,53 @@ def test_the_port_of_the_redirect(sandbox: Sandbox, browser: Browser, client: Pa
     assert browser.asked()["redirect_uri"] == f"http://127.0.0.1:{port}/"
 
 
+@pytest.mark.parametrize(
+    "query", ["code=stolen&state=guessed", "error=access_denied&state=guessed", "code=stolen"]
+)
+@pytest.mark.parametrize("then", [False, True])
 def test_a_wrong_state(
-    sandbox: Sandbox, browser: Browser, client: Path, capsys: pytest.CaptureFixture[str]
+    query: str,
+    then: bool,
+    sandbox: Sandbox,
+    browser: Browser,
+    client: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A code of somebody else's is not taken, and no token asked for with it."""
+    """A code of somebody else's is not taken, no token asked for with it, and no login ended by it."""
 
     def attack(url: str) -> None:
         back = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))["redirect_uri"]
-        browser.go(f"{back}?code=stolen&state=guessed")
+        browser.go(f"{back}?{query}")
+        if then:
+            browser.go(url)
 
     browser.visit = attack
-    assert login("--client", client) == 1
-    assert "its state is wrong" in error(capsys)
-    assert "Nothing was kept" in browser.seen()[0]
-    assert credentials.accounts() == {}
-    assert sandbox.ask("GET", "requests") == []
+    assert login("--client", client, "--timeout", "20" if then else "0.5") == (0 if then else 1)
+    assert "does not belong to the login" in browser.seen()[0]
+    if not then:
+        assert "its state is wrong" in error(capsys)
+        assert credentials.accounts() == {}
+        assert sandbox.ask("GET", "requests") == []
+
+
+def test_a_browser_that_does_not_wait_for_its_page(sandbox: Sandbox, browser: Browser, client: Path) -> None:
+    """It closes, or resets, the connection once it has sent the code: that counts."""
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object, **__: object) -> None:
+            return None
+
+    def visit(url: str) -> None:
+        try:
+            urllib.request.build_opener(NoRedirect).open(url, timeout=30)
+        except urllib.error.HTTPError as exc:
+            to = urllib.parse.urlsplit(exc.headers["Location"])
+            with socket.create_connection((to.hostname, to.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(f"GET /?{to.query} HTTP/1.1\r\n\r\n".encode())
+
+    browser.visit = visit
+    assert login("--client", client, "--timeout", "20") == 0
 
 
 def test_the_person_says_no(
