@@ -201,6 +201,21 @@ async def test_a_personal_token_is_read_again(figshare: Figshare, caplog: pytest
     assert figshare.asked() == []
 
 
+async def test_a_token_alone_goes_to_no_other_api(
+    figshare: Figshare, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A login at Figshare while the default account's mount is one of another API: it is not sent there."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(figshare.path.parent))
+    path = figshare.path = credentials.token_file()
+    credentials.write(Credential(token=Token(figshare.sandbox.token), api=API), path)
+    async with figshare.mounted() as client:
+        figshare.sandbox.token = "another"
+        credentials.write(Credential(token=Token("another")), path)
+        with errno_of(errno.EACCES):
+            await get_account(client)
+    assert [line for line in trouble(caplog) if "is one of https://api.figshare.com/v2" in line]
+
+
 async def test_a_logout_ends_the_renewals(figshare: Figshare, caplog: pytest.LogCaptureFixture) -> None:
     """The mount goes on while its token lives, and gets no further one."""
     figshare.log_in()

@@ -119,7 +119,7 @@ def login_command(
         account = trio.run(functools.partial(login.check, token, api=api))
         credential = Credential(token=token)
         named = path != credentials.token_file() and "token-file" not in choices
-        if keyring or named:
+        if keyring or named or api != DEFAULT_API:
             credential = Credential(token=token, api=api, who=login.name_of(account))
     credential = dataclasses.replace(credential, in_keyring=keyring)
     login.keep(credential, path)

@@ -497,7 +497,10 @@ def load(
     fields = _fields(choices)
     api = found.credential.api
     if api and fields.setdefault("api", api) != api:
-        raise ConfigurationError(f"the token in {found.origin} is one of {api}, not of {fields['api']}")
+        raise ConfigurationError(
+            f"the token in {found.origin} is one of {api}, not of {fields['api']}: log in there with "
+            "'figfs login --api', or name another one (--account, --token-file, FIGFS_TOKEN)"
+        )
     log_file, log_level = choices.get("log-file"), choices.get("log-level")
     return Configuration(
         settings=Settings(

@@ -2,9 +2,11 @@
 
 A file holds a personal token alone, in one line, or a JSON object: what else is known of the account, and
 what OAuth needs to get the next token. The default account is in ``token``, the others in
-``accounts/NAME.json``, beside config.toml; ``--token-file`` names any other. With ``--keyring`` the secrets
-are in the keyring, and the file says so. A file is replaced whole, so that who reads it has all of one state.
-Where it is a symbolic link, what it leads to is the file: that is locked and replaced.
+``accounts/NAME.json``, beside config.toml; ``--token-file`` names any other. A token alone in the file of an
+account is one of Figshare's own API; in any other file it is one of the API that is named with it. With
+``--keyring`` the secrets are in the keyring, and the file says so. A file is replaced whole, so that who
+reads it has all of one state. Where it is a symbolic link, what it leads to is the file: that is locked and
+replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from figfs.errors import ConfigurationError
-from figfs.settings import Token, check_token, config_dir
+from figfs.settings import DEFAULT_API, Token, check_token, config_dir
 
 DEFAULT_ACCOUNT = "default"
 SERVICE = "figfs"  #: under which the keyring has them
@@ -191,7 +193,14 @@ def _of_account(name: str, directory: Path | None) -> Found:
         raise ConfigurationError(f"cannot read the token in {kept}: {exc.strerror}") from exc
     if mode & 0o077:
         raise ConfigurationError(f"others can read the token in {kept}: run 'chmod 600 {kept}'")
-    return _found_in(kept)
+    found = _found_in(kept)
+    credential = _of_figshare(found.credential)
+    return found._replace(credential=credential)
+
+
+def _of_figshare(credential: Credential) -> Credential:
+    """Of an account; where nothing says which API it is of, it is of this one, and is sent to no other."""
+    return credential if credential.api else dataclasses.replace(credential, api=DEFAULT_API)
 
 
 # ---- reading and writing -----------------------------------------------------------------------------------
@@ -199,6 +208,12 @@ def _of_account(name: str, directory: Path | None) -> Found:
 
 def read(path: Path) -> Credential:
     """What is in the file. Raises ConfigurationError, which never holds a secret."""
+    credential = _read(path)
+    is_account = path in (token_file(), account_file(path.stem))
+    return _of_figshare(credential) if is_account else credential
+
+
+def _read(path: Path) -> Credential:
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_FILE).decode("ascii", errors="replace")

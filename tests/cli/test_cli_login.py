@@ -16,7 +16,7 @@ from figfs.cli import main
 from figfs.commandline.login import keep
 from figfs.errors import ConfigurationError
 from figfs.settings import Token
-from figfs.tokens.credentials import Credential, find_token, token_file
+from figfs.tokens.credentials import Credential, find_token, read, token_file
 
 TOKEN = "s3cr3t-t0ken"
 ACCOUNT = {
@@ -108,7 +108,8 @@ def test_the_token_is_kept_where_a_mount_looks_for_it(
     monkeypatch.setenv("FIGFS_TOKEN_FILE", str(tmp_path / "b"))
     monkeypatch.setenv("FIGFS_TOKEN", "other")
     assert login(server, monkeypatch, TOKEN) == 0
-    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == TOKEN + "\n"
+    assert read(tmp_path / "a") == read(tmp_path / "b")
+    assert read(tmp_path / "a").token == Token(TOKEN)
     assert "FIGFS_TOKEN is set" in capsys.readouterr().err
     assert not token_file().exists()
 

@@ -364,7 +364,7 @@ def test_several_accounts(
     assert main(["accounts"]) == 0
     assert [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()] == [
         ["Name", "Kind", "Who", "Token expires"],
-        ["default", "personal token", "not known", "never"],
+        ["default", "personal token", WHO, "never"],
         ["lab-2", "personal token", WHO, "never"],
         ["work", "OAuth", WHO, "in 1 h, then renewed"],
     ]
@@ -388,6 +388,40 @@ def test_several_accounts(
     assert "nobody is logged in" in capsys.readouterr().err
     assert main(["logout"]) == 0
     assert list(credentials.accounts()) == ["lab-2"]
+
+
+def keep_alone(path: Path) -> None:
+    """A token of which nothing else is known."""
+    credentials.write(Credential(token=Token("alone")), path)
+
+
+def test_a_token_alone_is_one_of_figshare(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an account it goes to no other API, not to be checked either; a named file is of the named API."""
+    assert personal(sandbox, monkeypatch) == 0
+    assert personal(sandbox, monkeypatch, "--token-file", str(tmp_path / "own")) == 0
+    monkeypatch.delenv("FIGFS_API")
+    assert load(Path("/mnt"), environ={}).settings.api == sandbox.api  # not the usual one
+    named = {"token-file": str(tmp_path / "own")}
+    assert load(Path("/mnt"), environ={}, flags=named).settings.api == sandbox.api
+    keep_alone(account_file("default"))
+    with pytest.raises(
+        ConfigurationError, match=r"is one of https://api\.figshare\.com/v2.*'figfs login --api'"
+    ):
+        load(Path("/mnt"), environ={}, flags={"api": sandbox.api})
+    asked: list[str] = []
+
+    async def check(path: Path, *, api: str) -> None:
+        asked.append(credentials.read(path).api or api)
+        raise ConfigurationError("not asked")
+
+    monkeypatch.setattr("figfs.commandline.login.check_kept", check)
+    assert main(["accounts", "--check", "--api", sandbox.api]) == 1
+    assert asked == ["https://api.figshare.com/v2"]
+    keep_alone(tmp_path / "named")
+    named = {"token-file": str(tmp_path / "named"), "api": sandbox.api}
+    assert load(Path("/mnt"), environ={}, flags=named).settings.token == Token("alone")
 
 
 def test_an_account_in_all_ways(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -416,6 +450,10 @@ def test_an_account_in_all_ways(tmp_path: Path, sandbox: Sandbox) -> None:
         token(flags={"account": "c"})
     with pytest.raises(ConfigurationError, match="is one of http"):  # not to be sent to another API
         token(flags={"account": "a", "api": "https://api.figshare.com/v2"})
+    keep_alone(account_file("default", tmp_path))
+    assert token(flags={"account": "default"}) == "alone"
+    with pytest.raises(ConfigurationError, match=r"is one of https://api\.figshare\.com/v2, not of http"):
+        token(flags={"account": "default", "api": sandbox.api})
     account_file("a", tmp_path).chmod(0o644)
     with pytest.raises(ConfigurationError, match="chmod 600"):
         token(flags={"account": "a"})
