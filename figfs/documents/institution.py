@@ -13,7 +13,6 @@ import errno
 from collections.abc import Callable
 
 import cachetools
-import msgspec
 import trio
 
 from figfs.documents.entries import Entry, Item
@@ -76,8 +75,7 @@ class Institution:
         if path == ACCOUNTS:
             return to_json([_account(account) for account in await institution.list_accounts(self._client)])
         if path == ARTICLES:
-            listed = await institution.list_articles(self._client)
-            return to_json([msgspec.to_builtins(article) for article in listed])
+            return to_json(await institution.list_articles(self._client))
         if name == STATUS and directory in self._submitted:
             return self._submitted[directory]
         raise OSError(errno.ENOENT, f"no {path!r} here")

@@ -5,11 +5,13 @@ of custom fields (api.md §7). For all others Figshare answers 403.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from figfs.errors import Forbidden, Invalid, NotFound
 from figfs.figshare import paging
 from figfs.figshare.client import Client, FormFile, nothing, segment
-from figfs.figshare.records import Account, Article, CustomField, Id, read_list
+from figfs.figshare.records import Account, Article, CustomField, Id, Unread, read_list
 
 ACCOUNTS = "/account/institution/accounts"
 ARTICLES = "/account/institution/articles"
@@ -90,9 +92,9 @@ def names_of(account: Account) -> tuple[str, ...]:
     return str(account.id), account.email, account.institution_user_id
 
 
-async def list_articles(client: Client) -> list[Article]:
-    """All articles of the institution's accounts, drafts too, in the server's order."""
-    return await paging.list_all(client, ARTICLES, Article)
+async def list_articles(client: Client) -> list[Mapping[str, Any]]:
+    """All articles of the institution's accounts, drafts too, unread, in the server's order."""
+    return [article.said for article in await paging.list_all(client, ARTICLES, Unread)]
 
 
 async def list_public_articles(client: Client) -> list[Article]:
@@ -102,7 +104,8 @@ async def list_public_articles(client: Client) -> list[Article]:
     try:
         return await _published_in_order(client)
     except Invalid:  # it knows no such filter, or no such date
-        return [each for each in await list_articles(client) if each.published_date is not None]
+        listed = await paging.list_all(client, ARTICLES, Article)
+        return [article for article in listed if article.published_date is not None]
 
 
 async def _published_in_order(client: Client) -> list[Article]:

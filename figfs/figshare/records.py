@@ -60,6 +60,18 @@ class Item(Record, frozen=True, kw_only=True):
     id: Id
 
 
+class Unread(Item, frozen=True, kw_only=True):
+    """Any item, with all that Figshare says of it."""
+
+    said: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        item = Item.from_json(raw)
+        assert isinstance(raw, Mapping)
+        return cls(id=item.id, said=raw)
+
+
 class Account(Item, frozen=True, kw_only=True):
     """``GET /account``. A quota of None is unknown, not unlimited."""
 

@@ -126,6 +126,18 @@ async def test_a_refused_submission(
         assert len(server.requests) == (TRIES if status == 409 else 1)
 
 
+async def test_articles_are_listed_unread(connect: Any) -> None:
+    """All that the server says of each, as it says it, each once, page after page."""
+    pages = [
+        [{"id": n, "title": "Radar", "created_date": "2024-05-01T10:00:00Z", "handle": "1/2", "new": [n]}]
+        * 1000
+        for n in (1, 2)
+    ]
+    async with connect([*pages, []]) as (client, _):
+        found = await institution.list_articles(client)
+    assert found == [pages[0][0], pages[1][0]]
+
+
 def published(number: int, date: str | None) -> dict[str, object]:
     return {"id": number, "title": f"Part {number}", "published_date": date}
 

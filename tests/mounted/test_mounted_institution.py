@@ -139,6 +139,8 @@ def test_what_is_in_it(administered: Path) -> None:
     assert accounts[1]["email"] == "sven@example.org"
     articles = json.loads((administered / "articles.json").read_text())
     assert "Airborne radar of the same glacier" in {article["title"] for article in articles}
+    assert all(article["created_date"].endswith("Z") for article in articles)  # as the server has it
+    assert {"handle", "group_id", "timeline"} <= articles[0].keys()
     assert errno_of((administered / "new").mkdir) == errno.EPERM
     assert errno_of(lambda: (administered / "new").write_text("a")) == errno.EPERM
     assert errno_of((administered / "hrfeed").rmdir) == errno.EPERM
