@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inprocess import open_world
 
 from figfs.commandline import itemcli
-from figfs.control.itemcommands import OWN, of_item, page
+from figfs.control.itemcommands import of_item, page
+from figfs.dotfigshare.directories import item_of
+from figfs.errors import FigfsError
 from figfs.figshare.cards import Card
-from figfs.namespace.nodes import Container, Key, Kind
+from figfs.figshare.items import public_path
+from figfs.namespace.nodes import OWN_ITEMS, Container, Key, Kind
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30)
 JSON = st.recursive(
@@ -20,6 +26,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
+UUID = "6a1c2d3e-0000-4000-8000-00000000abcd"
 PERSON = {"id": 1, "full_name": "Ada"}
 FIELDS = [
     "title", "doi", "status", "is_public", "public", "version", "description", "tags", "keywords",
@@ -33,7 +40,7 @@ def node(kind: Kind) -> Container:
     return Container(Key(kind, 7), 1)
 
 
-@given(st.sampled_from([*OWN]), st.dictionaries(st.sampled_from(FIELDS), JSON))
+@given(st.sampled_from([*OWN_ITEMS]), st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_hostile_records(kind: Kind, fields: dict[str, object]) -> None:
     """No record breaks the card; nothing of it reaches the terminal raw, or a browser that is no web page."""
     card = of_item(node(kind), Card.from_json({"id": 7, **fields}))
@@ -88,3 +95,19 @@ def test_a_page_is_none_for_what_is_no_doi(doi: str) -> None:
     assert page(Card(id=1, doi=doi, **urls), draft=False) is None
     good = Card(id=1, doi="10.6084/x<1>", **urls)
     assert page(good, draft=False) == "https://doi.org/10.6084/x%3C1%3E"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("7", "7"), ("7.v3", "7/versions/3"), (UUID, UUID), (f"{UUID}.v2", f"{UUID}/versions/2")],
+)
+async def test_which_public_item(name: str, path: str, tmp_path: Path) -> None:
+    """``info`` asks for the one that its documents are of."""
+    item = Container(Key(Kind.PUBLIC_ARTICLE, name), 1)
+    about = item_of(item)
+    assert about is not None
+    assert public_path(about.kind, about.id, about.version) == f"/articles/{path}"
+    async with open_world(tmp_path) as world:
+        with contextlib.suppress(FigfsError):
+            await world.parts.items._card(item)
+        assert world.wire.asked[-1] == f"GET /v2/articles/{path}"

@@ -23,20 +23,13 @@ from figfs.figshare.records import ArticleDetails
 from figfs.namespace import identifiers, naming, standing
 from figfs.namespace.keeping import Keeping
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, FileNode, Kind, LinkNode, Node
+from figfs.namespace.nodes import OWN_ITEMS, PUBLIC_ITEMS, Container, FileNode, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 
 LONGEST_CHAIN = 40  #: symbolic links that are followed, as in the kernel
 RESERVED_LOOKS = (1.0, 2.0, 4.0)  #: seconds between looks for a DOI whose answer was lost
 LONGEST_URL = 2000  #: characters of one that is opened
 FULL_LOOK = 30.0  #: seconds for the listing that a refresh waits for
-
-OWN = {Kind.ARTICLE: "article", Kind.PROJECT: "project", Kind.COLLECTION: "collection"}
-PUBLIC = {
-    Kind.PUBLIC_ARTICLE: "article",
-    Kind.PUBLIC_PROJECT: "project",
-    Kind.PUBLIC_COLLECTION: "collection",
-}
 
 #: What the kernel may still answer by itself: the inode of a directory, and a name in it.
 LetGo = Callable[[int, str], None]
@@ -107,7 +100,7 @@ class ItemCommands:
     async def _item(self, request: Request) -> Container:
         """The item that a path is, or is in."""
         node: Node | None = await self.find(str(request.get("path") or ""))
-        while node is not None and node.key.kind not in OWN and node.key.kind not in PUBLIC:
+        while node is not None and node.key.kind not in OWN_ITEMS and node.key.kind not in PUBLIC_ITEMS:
             node = node.parent
         if not isinstance(node, Container):
             raise OSError(errno.EINVAL, "name an article, a project, a collection, or something in one")
@@ -116,7 +109,7 @@ class ItemCommands:
     async def _itself(self, request: Request) -> Container:
         """The item that a path is: what is published is never guessed."""
         node = await self.find(str(request.get("path") or ""))
-        if not isinstance(node, Container) or node.kind not in OWN:
+        if not isinstance(node, Container) or node.kind not in OWN_ITEMS:
             raise OSError(errno.EINVAL, "name the directory of an own article, collection or project")
         return node
 
@@ -136,8 +129,9 @@ class ItemCommands:
         outcome = await self._publishing.publish(node, str(request.get("stamp") or ""), tell)
         card = outcome.card
         await send(
-            {"published": outcome.done, "kind": OWN[node.kind], "doi": card.doi, "version": card.version,
-             "seen": outcome.seen, "page": page(card, draft=not outcome.done), "review": card.curation_status}
+            {"published": outcome.done, "seen": outcome.seen, "kind": OWN_ITEMS[node.kind],
+             "version": card.version, "doi": card.doi, "page": page(card, draft=not outcome.done),
+             "review": card.curation_status}
         )  # fmt: skip
 
     async def _reserve_doi(self, request: Request, send: Send) -> None:
@@ -152,7 +146,7 @@ class ItemCommands:
         if self._publishing.read_only:
             raise OSError(errno.EROFS, "it has no DOI, and this mount is read-only")
         try:
-            doi = await cards.reserve_doi(self._client, OWN[node.kind], node.key.id)
+            doi = await cards.reserve_doi(self._client, OWN_ITEMS[node.kind], node.key.id)
         except UnknownOutcome:
             doi = await self._reserved(node)
             if not doi:
@@ -194,7 +188,7 @@ class ItemCommands:
         await send({**of_item(item, card), **owed, "path": item.path().lstrip("/")})
 
     async def _card(self, item: Container) -> Card:
-        if item.kind in OWN:
+        if item.kind in OWN_ITEMS:
             return await self._publishing.card(item)
         reference = identifiers.parse_reference(str(item.key.id))
         assert reference is not None
@@ -202,7 +196,7 @@ class ItemCommands:
         if self._keeping is not None and item.kind is Kind.PUBLIC_ARTICLE:
             kept = self._keeping.answer(*reference)
         if reference.version is None or not kept:
-            client, kind = self._client.without_token(), PUBLIC[item.kind]
+            client, kind = self._client.without_token(), PUBLIC_ITEMS[item.kind]
             try:
                 return await cards.get_public(client, kind, reference.id, version=reference.version)
             except AWAY:
@@ -307,11 +301,11 @@ def _is_here(node: FileNode | LinkNode) -> bool:
 
 def _told(node: Container, found: CheckList) -> dict[str, Any]:
     return {
-        "kind": OWN[node.kind],
+        "kind": OWN_ITEMS[node.kind],
         "id": node.key.id,
         "path": node.path().lstrip("/"),
         "title": naming.plain_text(found.card.title),
-        "status": status_of(OWN[node.kind], found.card, edited=_is_edited(node)),
+        "status": status_of(OWN_ITEMS[node.kind], found.card, edited=_is_edited(node)),
         "points": [[str(point.verdict), point.what, point.text] for point in found.points],
         "may_be_published": found.may_be_published,
         "stamp": found.stamp,
@@ -320,8 +314,8 @@ def _told(node: Container, found: CheckList) -> dict[str, Any]:
 
 def of_item(item: Container, card: Card) -> dict[str, Any]:
     """The card of an item, as plain data. What its kind does not have is None, or empty."""
-    own = item.kind in OWN
-    kind = OWN.get(item.kind) or PUBLIC[item.kind]
+    own = item.kind in OWN_ITEMS
+    kind = OWN_ITEMS.get(item.kind) or PUBLIC_ITEMS[item.kind]
     draft = own and not card.is_published
     license_ = card.license
     return {

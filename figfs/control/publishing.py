@@ -30,7 +30,7 @@ from figfs.figshare.client import Client
 from figfs.figshare.records import Article, ArticleDetails, File, Id
 from figfs.namespace import standing
 from figfs.namespace.listings import Listings
-from figfs.namespace.nodes import Container, FileNode, Key, Kind
+from figfs.namespace.nodes import OWN_ITEMS, Container, FileNode, Key, Kind
 from figfs.namespace.tree import Tree
 from figfs.writing import tempnames
 
@@ -43,8 +43,6 @@ PUBLIC_PAUSE = 2.0  #: seconds between looks for it
 LOOK_TIMEOUT = 10.0  #: seconds for one of these looks
 SECOND_LOOK_TIMEOUT = 120.0  #: seconds for the list that is made before publishing, while changes wait
 PUBLISH_TIMEOUT = 90.0  #: seconds for the request, the wait for its turn included
-
-KINDS = {Kind.ARTICLE: "article", Kind.COLLECTION: "collection", Kind.PROJECT: "project"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,16 +102,18 @@ class Publishing:
 
     async def card(self, node: Container) -> Card:
         """The item as its owner sees it now."""
-        return await cards.get_own(self._client, KINDS[node.kind], node.key.id, project_id=_project_of(node))
+        return await cards.get_own(
+            self._client, OWN_ITEMS[node.kind], node.key.id, project_id=_project_of(node)
+        )
 
     async def look(self, node: Container) -> CheckList:
         """The check list of ``node``, asked of Figshare anew."""
-        if node.kind not in KINDS:
+        if node.kind not in OWN_ITEMS:
             raise OSError(EINVAL, "only an article, a collection or a project can be published")
         known = _known(node)
         self._tree.expire(node)
         await self._listings.ensure_listed(node, must_succeed=True)
-        kind = KINDS[node.kind]
+        kind = OWN_ITEMS[node.kind]
         card, details = await cards.get_own_whole(
             self._client, kind, node.key.id, project_id=_project_of(node)
         )
@@ -179,7 +179,7 @@ class Publishing:
         try:
             # Shielded, within bounds: who gives up the answer does not take the publication back.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + PUBLISH_TIMEOUT) as scope:
-                await cards.publish(self._client, KINDS[node.kind], node.key.id)
+                await cards.publish(self._client, OWN_ITEMS[node.kind], node.key.id)
             if scope.cancelled_caught:
                 raise UnknownOutcome(f"no answer within {PUBLISH_TIMEOUT:.0f} s")
         except UnknownOutcome as lost:
@@ -199,7 +199,7 @@ class Publishing:
         self, node: Container, before: Card, tell: Callable[[str], Awaitable[None]]
     ) -> Outcome:
         """What comes of a publication that was accepted."""
-        kind, number = KINDS[node.kind], before.version or 0
+        kind, number = OWN_ITEMS[node.kind], before.version or 0
         if before.is_embargoed and before.embargo_type != "file":
             return await self._unseen(node, before)
         await tell("accepted; waiting until the public sees it")
@@ -285,7 +285,7 @@ class Publishing:
         if not card.is_published:
             return None
         try:
-            seen = await cards.get_public(self._public, KINDS[node.kind], node.key.id)
+            seen = await cards.get_public(self._public, OWN_ITEMS[node.kind], node.key.id)
             if node.kind is Kind.COLLECTION:
                 inside = await public.list_collection_articles(self._public, node.key.id)
                 return Published(seen, articles=inside)

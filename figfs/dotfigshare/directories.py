@@ -23,7 +23,8 @@ from figfs.documents.entries import Documents, Entry, Item
 from figfs.dotfigshare.documentfiles import LAST_ERROR, DocumentFiles
 from figfs.kept import Kept
 from figfs.namespace import naming
-from figfs.namespace.nodes import Container, DocumentNode, Key, Kind, LinkNode, Node
+from figfs.namespace.identifiers import parse_reference
+from figfs.namespace.nodes import OWN_ITEMS, PUBLIC_ITEMS, Container, DocumentNode, Key, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
 from figfs.posix import Change
 from figfs.writing import tempnames
@@ -33,13 +34,9 @@ MOST_LISTED = 1 << 16  #: names of all directories whose listings are kept
 
 _KINDS = {
     Kind.ROOT: ("root", False),
-    Kind.ARTICLE: ("article", False),
-    Kind.PROJECT: ("project", False),
-    Kind.COLLECTION: ("collection", False),
     Kind.INSTITUTION: ("institution", False),
-    Kind.PUBLIC_ARTICLE: ("article", True),
-    Kind.PUBLIC_PROJECT: ("project", True),
-    Kind.PUBLIC_COLLECTION: ("collection", True),
+    **{kind: (name, False) for kind, name in OWN_ITEMS.items()},
+    **{kind: (name, True) for kind, name in PUBLIC_ITEMS.items()},
 }
 
 #: Directories that hold documents, and nothing else.
@@ -78,12 +75,9 @@ def item_of(owner: Container) -> Item | None:
         return None
     kind, public = _KINDS[owner.kind]
     number, version = owner.key.id, None
-    if public and isinstance(number, str):
-        head, _, tail = number.rpartition(".v")
-        if head and tail.isdecimal():
-            number, version = head, int(tail)
-        found = naming.id_from_name(number)
-        number = number if found is None else found
+    reference = parse_reference(str(number)) if public else None
+    if reference is not None:
+        number, version = reference
     parent = owner.parent
     in_project = owner.kind is Kind.ARTICLE and parent is not None and parent.kind is Kind.PROJECT
     return Item(kind, number, public, version, parent.key.id if in_project and parent is not None else None)

@@ -121,7 +121,8 @@ class Keeping:
             return True
         age = self._now() - kept.fetched
         return (
-            lister.kind not in _LISTS | PUBLIC_ITEMS
+            lister.kind not in _LISTS
+            and lister.kind not in PUBLIC_ITEMS
             and not kept.outdated
             and -CLOCK_STEP < age < TRUSTED
             and kept.stamp is not None

@@ -17,7 +17,8 @@ from figfs.namespace.sources import Contents, Entry
 FORMAT = 2
 
 #: What is kept. The rest is not Figshare's, or is asked anew for its own sake (search).
-KEPT = PUBLIC_ITEMS | {
+KEPT = {
+    *PUBLIC_ITEMS,
     Kind.ARTICLES,
     Kind.PROJECTS,
     Kind.COLLECTIONS,

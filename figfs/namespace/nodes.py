@@ -430,11 +430,17 @@ def make_node(key: Key, inode: int) -> Node:
 #: What shows files and folders: an own article, and anybody's public one.
 ARTICLE_KINDS = frozenset({Kind.ARTICLE, Kind.PUBLIC_ARTICLE})
 
-#: Public items: a 404 says that they are not public (any more), so there is nothing to go on showing.
-PUBLIC_ITEMS = frozenset({Kind.PUBLIC_ARTICLE, Kind.PUBLIC_PROJECT, Kind.PUBLIC_COLLECTION})
+#: What the kinds of items are called, own ones and public ones.
+OWN_ITEMS = {Kind.ARTICLE: "article", Kind.PROJECT: "project", Kind.COLLECTION: "collection"}
+PUBLIC_ITEMS = {
+    Kind.PUBLIC_ARTICLE: "article",
+    Kind.PUBLIC_PROJECT: "project",
+    Kind.PUBLIC_COLLECTION: "collection",
+}
 
 #: What is public, and where it is found: nothing of it is changed here (EROFS).
-READ_ONLY = PUBLIC_ITEMS | {
+READ_ONLY = {
+    *PUBLIC_ITEMS,
     Kind.PUBLIC,
     Kind.PUBLIC_ARTICLES,
     Kind.PUBLIC_PROJECTS,
