@@ -49,9 +49,9 @@ COUNT = {"type": "integer", "minimum": 0}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["mounted", "mountpoint", "state_directory", "pid", "account", "read_only", "away", "owed",
-                 "parked", "bytes", "sent", "uploads", "deletions", "never_closed", "counts", "writing",
-                 "held", "local_only", "cache"],
+    "required": ["mounted", "mountpoint", "state_directory", "pid", "account", "read_only", "away",
+                 "token_trouble", "owed", "parked", "bytes", "sent", "uploads", "deletions", "never_closed",
+                 "counts", "writing", "held", "local_only", "cache"],
     "properties": {
         "mounted": {"type": "boolean"},
         "mountpoint": {"type": "string"},
@@ -60,6 +60,7 @@ SCHEMA: dict[str, Any] = {
         "account": {"type": ["string", "null"]},
         "read_only": {"type": "boolean"},
         "away": {"type": ["string", "null"]},
+        "token_trouble": {"type": ["string", "null"]},
         **dict.fromkeys(("owed", "parked", "bytes", "sent", "writing", "held", "local_only"), COUNT),
         "uploads": {"type": "array", "items": ENTRY},
         "deletions": {"type": "array", "items": ENTRY},
