@@ -7,6 +7,7 @@ and the commands do. What must hold is in ``look``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -19,9 +20,9 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inprocess import World, fast_clock, open_world
+from inprocess import BASE, A, World, fast_clock, open_article, open_world
 
 from figfs.content.storedfiles import StoredFiles
 from figfs.dotfigshare.directories import NAME
@@ -192,7 +193,7 @@ def check(told: list[Any], caplog: pytest.LogCaptureFixture) -> None:
 unhurried: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None}
 
 
-@settings(max_examples=25, **unhurried)
+@settings(max_examples=12, **unhurried)
 @given(told=st.lists(answers, min_size=1, max_size=6))
 def test_any_records(told: list[Any], caplog: pytest.LogCaptureFixture) -> None:
     check(told, caplog)
@@ -205,13 +206,104 @@ def test_any_records_for_long(told: list[Any], caplog: pytest.LogCaptureFixture)
     check(told, caplog)
 
 
+# -- writing ------------------------------------------------------------
+
+PART = ["partNo", "startOffset", "endOffset", "status", "locked"]
+DATA = b"bytes that close() has accepted"
+STORED = ("available", "COMPLETED")
+md5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+whole = {"partNo": 1, "startOffset": 0, "endOffset": len(DATA) - 1, "status": "PENDING", "locked": False}
+parts = st.lists(
+    st.just(whole) | st.dictionaries(st.sampled_from(PART), scalars, min_size=3),
+    max_size=3,
+)
+uploading = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": ids,
+        "location": st.sampled_from(["https://api.test/v2/x/7", "/7", "", EVIL, "https://x/../../.."]),
+        "upload_url": st.sampled_from(
+            [f"{BASE}/upload/7", "http://[", "file:///x", "", EVIL, "https://xn--/"]
+        ),
+        "parts": parts | values,
+        "status": st.sampled_from(["created", "available", "ic_checking", "PENDING", "COMPLETED", EVIL, ""]),
+        "name": st.sampled_from(["new", EVIL]),
+        "size": st.sampled_from([len(DATA), 0, -1, 10**30, None, EVIL]),
+        "computed_md5": st.sampled_from([md5, "", EVIL, "0" * 32]),
+        "supplied_md5": st.sampled_from([md5, "", EVIL]),
+    },
+)
+
+
+async def write(told: list[Any], statuses: list[int]) -> None:
+    """A file is written, and what comes of it is waited for a while: its bytes are never lost."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_article(Path(directory), close_timeout=5.0) as (w, _):
+            honest = w.wire.handle_async_request
+            places: dict[str, int] = {}
+
+            async def answer(request: httpx.Request) -> httpx.Response:
+                path = request.url.path
+                if not (path.endswith("/files") or "/files/" in path or path.startswith("/upload")):
+                    return await honest(request)
+                await request.aread()
+                number = places.setdefault(f"{request.method} {path}", len(places))
+                body: object = told[number % len(told)]
+                if request.method == "GET" and path.endswith("/files"):
+                    body = [body] if "page=2" not in str(request.url) else []
+                status = statuses[number % len(statuses)]
+                return httpx.Response(status, content=json.dumps(body).encode())
+
+            w.wire.handle_async_request = answer  # type: ignore[method-assign]
+            with contextlib.suppress(OSError, FigfsError):
+                await w.save(f"{A}/new", DATA)
+            await trio.sleep(10)
+            has_it = any(raw.get("computed_md5") == md5 or raw.get("status") in STORED for raw in told)
+            spooled = [path.read_bytes() for path in w.spool_directory.iterdir()]
+            assert has_it or DATA in spooled
+
+
+def check_upload(told: list[Any], statuses: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
+    trio.run(write, told, statuses, clock=fast_clock())
+    assert "Traceback" not in caplog.text
+    assert "a bug in" not in caplog.text
+
+
+upload: dict[str, Any] = {
+    "told": st.lists(uploading, min_size=1, max_size=5),
+    "statuses": st.lists(
+        st.sampled_from([200, 200, 201, 202, 302, 400, 404, 409, 500]), min_size=1, max_size=5
+    ),
+}
+#: Everything goes well, and then the file is not there, for ever.
+NEVER = {"id": 7, "location": "/7", "upload_url": f"{BASE}/upload/7", "parts": [whole], "status": "created"}
+
+
+@settings(max_examples=12, **unhurried)
+@given(**upload)
+@example(told=[NEVER | {"name": "new", "size": len(DATA)}], statuses=[200])
+@example(told=[NEVER | {"name": "new", "size": len(DATA), "computed_md5": "0" * 32}], statuses=[200])
+def test_any_upload(told: list[Any], statuses: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    check_upload(told, statuses, caplog)
+
+
+@pytest.mark.long
+@settings(max_examples=300, **unhurried)
+@given(**upload)
+def test_any_upload_for_long(told: list[Any], statuses: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    check_upload(told, statuses, caplog)
+
+
+# -- reading ------------------------------------------------------------
+
 KEYS = st.lists(st.integers(1, 50) | st.text("ab/._:-é\x1b" + "x" * 20, min_size=1, max_size=90), unique=True)
 
 
 @pytest.mark.parametrize(
     "api", ["https://api.test/v2", "https://[::1]:8080/v2", f"https://{'a' * 60}.test/v2"]
 )
-@settings(max_examples=50, **unhurried)
+@settings(max_examples=30, **unhurried)
 @given(ids=KEYS)
 def test_no_two_files_are_one_content(ids: list[int | str], api: str) -> None:
     """Without an MD5 the id tells them apart: whatever a server takes for one."""
