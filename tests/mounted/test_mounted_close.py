@@ -35,7 +35,7 @@ OLD = content("old", 30_000)
 NEW = content("new", 200_000)
 AT_ONCE = 1.0  #: seconds within which a program that is to end has ended
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
-REFUSED = r"ERROR figfs\.\w+: .* is not stored: "
+REFUSED = r"ERROR figfs\.[\w.]+: .* is not stored: "
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ AT_MOST_CLOSE = CLOSE_TIMEOUT + 3.0
 #: What the log says of trouble. A traceback, or any other error, is no part of it.
 EXPECTED = (
     r"WARNING figfs\.",
-    r"ERROR figfs\.\w+: .* is not stored: ",
+    r"ERROR figfs\.[\w.]+: .* is not stored: ",
     "was not deleted, so its name comes",
     "Figshare refuses the token",
 )
