@@ -221,8 +221,10 @@ class FigshareDocuments:
             await self._write_note(item, names.id_of_note(name), content, seen.likeliest)
         elif directory == LINKS and self._has_links(item):
             link = await self._link(item, name)
-            date = names.expiry(content)
+            date = names.expiry(content, _plain(link))
             if date and date != link.expires_date:
+                if seen.likeliest is not None and not names.is_expiry(seen.likeliest, link.expires_date):
+                    raise Changed("the link was changed on Figshare since it was read: read it again")
                 await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
         elif path == METADATA and item.kind in KINDS and not item.public:
             await self._write_metadata(item, content, seen)
@@ -279,12 +281,12 @@ class FigshareDocuments:
 
     async def _write_note(self, item: Item, note_id: Id, content: bytes, base: bytes | None) -> None:
         text = names.note_text(content)
-        current = names.note_document((await notes.get(self._client, item.id, note_id)).text)
-        written = names.note_document(text)
+        note = await notes.get(self._client, item.id, note_id)
+        current, written = names.note_document(note.text), names.note_document(text)
         if base is not None and current not in (names.note_as_read(base), written):
             raise Changed("the note was changed on Figshare since it was read: read it again")
         if written != current:
-            await notes.update(self._client, item.id, note_id, text)
+            await notes.update(self._client, item.id, note_id, names.with_hidden(text, note.text))
 
     async def create(self, item: Item, path: str, content: bytes) -> None:
         directory, _, _ = path.rpartition("/")

@@ -1,7 +1,8 @@
 """Text and JSON that is safe to show, from records of any shape. Pure.
 
 Documents reach terminals (``cat``) and other programs: no control character and no mark that turns the
-direction of writing is in them. In JSON they are escaped, nothing is lost; elsewhere they go.
+direction of writing is in them. In JSON they are escaped, nothing is lost; elsewhere they go. Notes, which
+are written back, have rules of their own (``names.py``).
 """
 
 from __future__ import annotations

@@ -363,10 +363,42 @@ def test_notes() -> None:
     """The line end of the last line is the file's, not the note's."""
     assert names.note_document("abc") == b"abc\n"
     assert names.note_text(b"abc\n") == "abc"
-    assert names.note_document("a\x1b[0m\r\nb\n") == b"a[0m\nb\n\n"
-    for wrong in (b"", b"ab\n", b"\xff\xfe abc", b"x" * (names.LARGEST_NOTE + 1)):
+    assert names.note_document("a\x1b[0m\r\nb\n") == b"a[0m\r\nb\n\n"
+    for wrong in (b"", b"ab\n", b"\xff\xfe abc", b"abc\x1b[0m", b"x" * (names.LARGEST_NOTE + 1)):
         with pytest.raises(Invalid):
             names.note_text(wrong)
+
+
+@given(st.text(min_size=3).filter(lambda text: len(text.strip()) > 2), st.data())
+def test_a_note_loses_nothing(text: str, data: st.DataObject) -> None:
+    """What was not touched is as it was: marks, line ends of other systems, also what is not shown."""
+    shown = names.note_document(text).decode()
+    lines = shown.removesuffix("\n").split("\n")
+    place = data.draw(st.integers(0, len(lines)))
+    new = "\n".join([*lines[:place], "a new line", *lines[place:]])
+    sent = names.with_hidden(names.note_text(f"{new}\n".encode()), text).split("\n")
+    assert sent.count("a new line") == text.split("\n").count("a new line") + 1
+    sent.remove("a new line")
+    assert sorted(sent) == sorted(text.split("\n"))
+
+
+def test_what_is_hidden_in_a_note() -> None:
+    old = "one\x1b[0m\n\u200fשלום (a)\u200e\r\nthree\x07\nfour"
+    assert names.note_document(old).decode() == "one[0m\n\u200fשלום (a)\u200e\r\nthree\nfour\n"
+    for new, sent in (
+        (
+            "one[0m\n\u200fשלום (b)\u200e\r\nthree\nfour",
+            "one\x1b[0m\n\u200fשלום (b)\u200e\r\nthree\x07\nfour",
+        ),
+        ("\u200fשלום (a)\u200e\r\nthree\nfour", "\u200fשלום (a)\u200e\r\nthree\x07\nfour"),
+        ("one[0m\nfive", None),
+        ("one, two\n\u200fשלום (a)\u200e\r\nthree\nfour", None),
+    ):
+        if sent is None:
+            with pytest.raises(Invalid, match="control characters"):
+                names.with_hidden(new, old)
+        else:
+            assert names.with_hidden(new, old) == sent
 
 
 def test_dates_of_links() -> None:
@@ -375,3 +407,23 @@ def test_dates_of_links() -> None:
     for wrong in (b"soon", b'{"expires_date": "soon"}', b"[]", b'{"expires_date": 7}'):
         with pytest.raises(Invalid):
             names.expiry(wrong)
+    for wrong in (b'{"expires": "2030-01-31"}', b'{"expires_date": "2030-01-31", "is_active": true}'):
+        with pytest.raises(Invalid, match="no such field"):
+            names.expiry(wrong)
+
+
+def test_what_can_be_changed_of_a_link() -> None:
+    """Its date. Anything else is refused, not passed over."""
+    link = {"id": "x", "is_active": True, "expires_date": "2030-01-31T00:00:00", "html_location": "https://x"}
+    for content, date in (
+        (json.dumps(link), link["expires_date"]),
+        (json.dumps(link | {"expires_date": "2031-01-31"}), "2031-01-31"),
+        ('{"expires_date": "2031-01-31"}', "2031-01-31"),
+        ("{}", ""),
+    ):
+        assert names.expiry(content.encode(), link) == date
+    for change in ({"is_active": False}, {"html_location": "https://y"}, {"expires": "2031-01-31"}):
+        with pytest.raises(Invalid, match="expires_date can be set"):
+            names.expiry(json.dumps(link | change).encode(), link)
+    with pytest.raises(Invalid, match="for ever"):
+        names.expiry(json.dumps(link | {"expires_date": None}).encode(), link)

@@ -557,6 +557,17 @@ async def test_notes(desk: Desk) -> None:
     assert await desk.names(PROJECT, "notes") == []
 
 
+async def test_a_note_keeps_what_nobody_touched(desk: Desk) -> None:
+    """Marks of direction, line ends of other systems, what is not shown."""
+    text = "\ufeff\u200fשלום (a)\u200e\r\nbell\x07\n"
+    await desk.documents.create(PROJECT, "notes/new", b"to be replaced")
+    desk.sandbox.store.run("UPDATE project_notes SET text = ?", text)
+    [name] = await desk.names(PROJECT, "notes")
+    read = await desk.documents.read(PROJECT, f"notes/{name}")
+    await desk.documents.write(PROJECT, f"notes/{name}", read + b"more\n", Seen(read))
+    assert desk.sandbox.store.value("SELECT text FROM project_notes") == text + "\nmore"
+
+
 @pytest.mark.parametrize("item", [DRAFT, COLLECTION])
 async def test_private_links(item: Item, desk: Desk) -> None:
     await desk.documents.create(item, "links/reviewer", b'{"expires_date": "2100-01-31"}\n')
@@ -572,6 +583,16 @@ async def test_private_links(item: Item, desk: Desk) -> None:
     changed = await desk.json(item, f"links/{names[0]}")
     assert isinstance(changed, dict)
     assert changed["expires_date"] == "2101-01-31T00:00:00"
+    # Of a reading that is older than that.
+    with pytest.raises(Changed):
+        await desk.documents.write(item, f"links/{names[0]}", base, Seen(None, (base,)))
+    again = await desk.documents.read(item, f"links/{names[0]}")
+    await desk.documents.write(item, f"links/{names[0]}", b'{"expires_date": "2102-01-31"}', Seen(again))
+    with pytest.raises(Invalid, match="is_active: cannot be changed"):
+        await desk.documents.write(item, f"links/{names[0]}", base.replace(b"true", b"false"), Seen(base))
+    with pytest.raises(Invalid, match="expires: no such field"):
+        await desk.documents.create(item, "links/typo", b'{"expires": "2100-01-31"}')
+    assert len(await desk.names(item, "links")) == 2
     with pytest.raises(Invalid, match="future"):
         await desk.documents.create(item, "links/late", b'{"expires_date": "2001-01-31"}')
     await desk.documents.remove(item, f"links/{names[1]}")
