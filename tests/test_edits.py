@@ -21,6 +21,7 @@ from figfs.dotfigshare.readings import LARGEST, MOST_BYTES, MOST_CONTENTS, MOST_
 from figfs.errors import FigfsError
 from figfs.namespace.nodes import Container
 from figfs.openers import Process
+from figfs.sandbox import sharing
 
 META = f"{A}/.figshare/metadata.json"
 
@@ -217,6 +218,46 @@ async def test_notes(tmp_path: Path, clock: MockClock) -> None:
         assert await text() == "new words line one\nTHEIR LINE\nanother"
         with errno_of(errno.ESTALE):
             await e.write(CP, piped, path)
+
+
+@pytest.mark.parametrize("role", [sharing.COLLABORATOR, sharing.VIEWER])
+async def test_what_is_anothers(tmp_path: Path, clock: MockClock, role: str) -> None:
+    """A colleague's article in a shared project: it is there, and its metadata cannot be changed."""
+    async with edited(tmp_path) as e:
+        project = await e.w.mkdir("projects/prj")
+        await e.w.mkdir("projects/prj/their set")
+        assert isinstance(project.key.id, int)
+        sharing.share(e.w.sandbox, project.key.id, role)
+        await e.w.refreshed("projects")
+        await e.w.refreshed("projects/prj")
+        path = "projects/prj/their set/.figshare/metadata.json"
+        new = changed(await e.read(JQ, path), title="Ours")
+        mode = e.w.fs.attributes(await e.w.node(path)).mode
+        if role == sharing.VIEWER:
+            assert mode & 0o777 == 0o444
+            with errno_of(errno.EACCES):
+                await e.write(CP, new, path)
+            return
+        assert mode & 0o777 == 0o644
+        with errno_of(errno.EPERM):
+            await e.write(CP, new, path)
+        assert b"another's" in await e.read(CP, path.replace("metadata.json", "last-error"))
+
+
+async def test_a_change_without_an_answer(tmp_path: Path, clock: MockClock) -> None:
+    """It may have been carried out, and that is what is said; made again, it is no conflict."""
+    async with edited(tmp_path) as e:
+        new = changed(await e.read(VIM), description="Ours")
+        rule = {"role": "api", "method": "PATCH", "action": "status", "status": 503}
+        e.w.faults(rule)
+        with errno_of(errno.EIO):
+            await e.write(VIM, new)
+        e.w.faults()
+        said = await e.read(VIM, META.replace("metadata.json", "last-error"))
+        assert b"metadata.json may have been changed" in said
+        await e.elsewhere(description="Ours")  # as if it had been
+        await e.write(VIM, new)
+        assert e.has("description") == "Ours"
 
 
 # -- what is remembered ------------------------------------------------------------

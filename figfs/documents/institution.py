@@ -17,7 +17,7 @@ import trio
 
 from figfs.documents.entries import Entry, Item
 from figfs.documents.texts import to_json
-from figfs.errors import FigfsError
+from figfs.errors import FigfsError, UnknownOutcome
 from figfs.figshare import institution
 from figfs.figshare.client import Client
 from figfs.figshare.records import Account, CustomField
@@ -94,7 +94,11 @@ class Institution:
                 await institution.upload_values(self._client, field.id, name, content)
         except (OSError, FigfsError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else None
-            self._note(directory, name, content, f"refused: {reason or exc}")
+            outcome = "not known" if isinstance(exc, UnknownOutcome) else "refused"
+            self._note(directory, name, content, f"{outcome}: {reason or exc}")
+            raise
+        except trio.Cancelled:
+            self._note(directory, name, content, "not known: given up before there was an answer")
             raise
         self._note(directory, name, content, "accepted; Figshare imports it later")
 

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import cachetools
@@ -20,7 +20,7 @@ from figfs.documents.entries import Entry, Item, Seen, Versions
 from figfs.documents.items import Items, Shown, not_known
 from figfs.documents.texts import to_json
 from figfs.documents.works import Work, work_of
-from figfs.errors import AWAY, Changed, FigfsError
+from figfs.errors import AWAY, Changed, FigfsError, Forbidden, NotFound, UnknownOutcome
 from figfs.figshare import links, metadata, notes, oai, stats
 from figfs.figshare.client import Client
 from figfs.figshare.items import KINDS
@@ -225,7 +225,8 @@ class FigshareDocuments:
             if date and date != link.expires_date:
                 if seen.likeliest is not None and not names.is_expiry(seen.likeliest, link.expires_date):
                     raise Changed("the link was changed on Figshare since it was read: read it again")
-                await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
+                with _changing():
+                    await links.update(self._client, item.kind, item.id, link.id, expires_date=date)
         elif path == METADATA and item.kind in KINDS and not item.public:
             await self._write_metadata(item, content, seen)
         else:
@@ -248,7 +249,10 @@ class FigshareDocuments:
             if choices is not None:
                 sent = editing.changes(item.kind, new, before, choices)
             try:
-                await metadata.update(self._client, item.kind, item.id, sent)
+                with _changing():
+                    await metadata.update(self._client, item.kind, item.id, sent)
+            except NotFound as exc:
+                raise Forbidden(f"this {item.kind} is another's, who alone can change it") from exc
             finally:
                 self._items.drop_metadata(item)
             self.on_changed(item)
@@ -286,7 +290,9 @@ class FigshareDocuments:
         if base is not None and current not in (names.note_as_read(base), written):
             raise Changed("the note was changed on Figshare since it was read: read it again")
         if written != current:
-            await notes.update(self._client, item.id, note_id, names.with_hidden(text, note.text))
+            text = names.with_hidden(text, note.text)
+            with _changing():
+                await notes.update(self._client, item.id, note_id, text)
 
     async def create(self, item: Item, path: str, content: bytes) -> None:
         directory, _, _ = path.rpartition("/")
@@ -303,11 +309,23 @@ class FigshareDocuments:
     async def remove(self, item: Item, path: str) -> None:
         directory, _, name = path.rpartition("/")
         if directory == NOTES and self._has_notes(item):
-            await notes.delete(self._client, item.id, names.id_of_note(name))
+            with _changing():
+                await notes.delete(self._client, item.id, names.id_of_note(name))
         elif directory == LINKS and self._has_links(item):
-            await links.delete(self._client, item.kind, item.id, (await self._link(item, name)).id)
+            link = await self._link(item, name)
+            with _changing():
+                await links.delete(self._client, item.kind, item.id, link.id)
         else:
             raise _not_to_be_changed(item, path)
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[None]:
+    """Around a request that changes something, and no other: without an answer its outcome is not known."""
+    try:
+        yield
+    except AWAY as exc:
+        raise UnknownOutcome(f"{exc}: look whether it was changed", status=exc.status) from exc
 
 
 def _version_entry(item: Item, number: int) -> Entry:

@@ -22,7 +22,7 @@ from figfs.documents import institution
 from figfs.documents.entries import Documents, Entry, Item
 from figfs.dotfigshare.documentfiles import LAST_ERROR, DocumentFiles
 from figfs.kept import Kept
-from figfs.namespace import naming
+from figfs.namespace import naming, permissions
 from figfs.namespace.identifiers import parse_reference
 from figfs.namespace.nodes import OWN_ITEMS, PUBLIC_ITEMS, Container, DocumentNode, Key, Kind, LinkNode, Node
 from figfs.namespace.tree import Tree
@@ -30,6 +30,7 @@ from figfs.posix import Change
 from figfs.writing import tempnames
 
 NAME = ".figshare"
+METADATA = "metadata.json"
 MOST_LISTED = 1 << 16  #: names of all directories whose listings are kept
 
 _KINDS = {
@@ -222,6 +223,8 @@ class DotFigshare:
             self._tree.place(node, container, entry.name)
         node.remote_time_ns = place.owner.remote_time_ns
         writable = entry.writable and not place.item.public
+        if entry.name == METADATA and permissions.viewed_project(place.owner) is not None:
+            writable = False  # unlike notes, which viewers write
         if isinstance(node, DocumentNode):
             node.document = place.path(entry.name)
             node.writable = writable

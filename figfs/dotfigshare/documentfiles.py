@@ -24,7 +24,7 @@ import trio
 from figfs import openers
 from figfs.documents.entries import Documents, Item, Seen, lasting
 from figfs.dotfigshare.readings import Readings
-from figfs.errors import FigfsError
+from figfs.errors import FigfsError, UnknownOutcome
 from figfs.kept import Kept
 from figfs.namespace.nodes import DocumentNode
 from figfs.namespace.tree import Tree
@@ -142,9 +142,11 @@ class DocumentFiles:
         if self._errors.pop(item, None) is not None:
             self.on_changed(item)
 
-    def _refused(self, item: Item, path: str, reason: str) -> None:
+    def _refused(self, item: Item, path: str, reason: str, *, is_known: bool = True) -> None:
+        """``is_known``: that nothing was changed."""
         when = datetime.datetime.fromtimestamp(self._now_ns() / 1e9, datetime.UTC)
-        why = f"{visible(path)} was not changed: {visible(reason, LONGEST_REASON)}"
+        outcome = "was not changed" if is_known else "may have been changed"
+        why = f"{visible(path)} {outcome}: {visible(reason, LONGEST_REASON)}"
         text = f"{when:%Y-%m-%d %H:%M:%S} UTC\n{why}\n"
         self._errors[item] = text.encode("utf-8", "backslashreplace")
 
@@ -389,10 +391,11 @@ class DocumentFiles:
                 raise OSError(errno.ETIMEDOUT, "no answer in time: look whether it was changed") from None
         except (OSError, FigfsError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else None
-            self._refused(item, path, reason or str(exc))
+            is_known = not isinstance(exc, UnknownOutcome) and exc.errno != errno.ETIMEDOUT
+            self._refused(item, path, reason or str(exc), is_known=is_known)
             raise
         except trio.Cancelled:
-            self._refused(item, path, "given up before there was an answer: look whether it was changed")
+            self._refused(item, path, "given up before there was an answer: look at it", is_known=False)
             raise
         else:
             self._errors.pop(item, None)

@@ -20,10 +20,11 @@ from inprocess import BASE, Wire, errno_of
 from test_documents_rendering import check_crate
 from trio.testing import MockClock
 
+from figfs.documents import institution
 from figfs.documents.entries import Entry, Item, Seen
 from figfs.documents.items import KEPT
 from figfs.documents.service import FigshareDocuments
-from figfs.errors import Changed, FigfsError, Forbidden, Invalid, NotFound
+from figfs.errors import Changed, FigfsError, Forbidden, Invalid, UnknownOutcome
 from figfs.figshare.client import Client, open_client
 from figfs.sandbox.app import make_app, open_sandbox
 from figfs.sandbox.state import Sandbox
@@ -602,15 +603,27 @@ async def test_private_links(item: Item, desk: Desk) -> None:
 # -- trouble -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "error"), [(403, Forbidden), (404, NotFound), (422, Invalid)])
+@pytest.mark.parametrize(("status", "error"), [(403, Forbidden), (404, Forbidden), (422, Invalid)])
 async def test_refusals_of_figshare(status: int, error: type[Exception], desk: Desk) -> None:
-    """A viewer's edit, an item that has gone: the errno that Figshare's answer means."""
+    """A viewer's edit, an article of another's, which can be read: the errno that Figshare's answer means."""
     desk.sandbox.faults.replace(
         [{"role": "api", "method": "PATCH", "action": "status", "status": status, "body": {"message": "no"}}]
     )
     with pytest.raises(error):
         await desk.edit(DRAFT, title="Another title")
     assert desk.changed == []
+
+
+async def test_a_feed_whose_answer_is_lost(desk: Desk) -> None:
+    """Nobody knows whether it was accepted, and so it is said."""
+    desk.sandbox.faults.replace(
+        [{"role": "api", "method": "POST", "path": "hrfeed", "action": "lose_answer"}]
+    )
+    with pytest.raises(UnknownOutcome):
+        await desk.documents.create(institution.ITEM, "hrfeed/people.csv", b"a,b\n")
+    said = await desk.json(institution.ITEM, "hrfeed/status.json")
+    assert isinstance(said, dict)
+    assert said["answer"].startswith("not known: ")
 
 
 @pytest.mark.parametrize("odd", ODD)
