@@ -75,8 +75,10 @@ def _ascii(value: str) -> str:
 
 
 def _bibtex_name(person: Person) -> str:
-    if not (person.first and person.last):
+    if person.is_organisation:
         return f"{{{_tex(person.name)}}}"
+    if not (person.first and person.last):
+        return _bibtex_part(person.name)  # which BibTeX takes apart
     return f"{_bibtex_part(person.last)}, {_bibtex_part(person.first)}"
 
 
@@ -122,7 +124,7 @@ def ris(work: Work) -> str:
     """A reference for Zotero, EndNote, Mendeley: one tag a line."""
     fields = [
         ("TY", _RIS_TYPES.get(work.type.lower(), "GEN")),
-        *(("AU", person.sorted_name) for person in work.people),
+        *(("AU", _ris_name(person)) for person in work.people),
         ("TI", work.title),
         ("PY", work.year),
         ("DA", work.date.replace("-", "/") + "/" if work.date else ""),
@@ -135,6 +137,11 @@ def ris(work: Work) -> str:
         ("C1", work.license),
     ]
     return "".join(f"{tag}  - {value}\n" for tag, value in fields if value) + "ER  - \n"
+
+
+def _ris_name(person: Person) -> str:
+    """A comma is always before the first name: there is no way to write one in a name."""
+    return person.sorted_name if person.first and person.last else person.name.replace(",", "")
 
 
 # -- CFF ---------------------------------------------------------------------------

@@ -33,7 +33,8 @@ def render(work: Work, files: Sequence[ShownFile] = (), articles: Sequence[Artic
     ``files``: of an article; ``articles``: of a project or collection, data sets elsewhere on the web.
     """
     people = [_person(number, person) for number, person in enumerate(work.people, 1)]
-    found = [part for shown in files for part in _part(shown)]
+    # A file of the descriptor's name is where this one would be written to, and so no part beside it.
+    found = [part for shown in files if shown.path != NAME for part in _part(shown)]
     found += [part for article in articles for part in _member(article)]
     parts = list({part["@id"]: part for part in found}.values())
     root: dict[str, Any] = {
@@ -51,6 +52,9 @@ def render(work: Work, files: Sequence[ShownFile] = (), articles: Sequence[Artic
         ("url", work.url),
         ("version", work.version),
         ("keywords", ", ".join(work.keywords)),
+        # The date above is none of a publication then: the specification demands one.
+        ("creativeWorkStatus", "" if work.is_public else "Draft"),
+        ("dateModified", "" if work.is_public else work.date),
     ):
         if value:
             root[name] = value
@@ -119,7 +123,7 @@ def _media_type(given: str, path: str) -> str:
 def _person(number: int, person: Person) -> dict[str, Any]:
     entity = {
         "@id": f"https://orcid.org/{person.orcid}" if person.orcid else f"#person-{number}",
-        "@type": "Person",
+        "@type": "Organization" if person.is_organisation else "Person",
         "name": person.name,
     }
     if person.first and person.last:

@@ -17,12 +17,18 @@ _MOST_PEOPLE = 5000  #: the largest collaborations have fewer
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Person:
-    """An author. ``first`` and ``last`` are "" where only the whole name is known (an organisation, say)."""
+    """An author. ``first`` and ``last`` are "" where only the whole name is known."""
 
     name: str
     first: str = ""
     last: str = ""
     orcid: str = ""
+    is_account: bool = False  #: so it is somebody, and no organisation
+
+    @property
+    def is_organisation(self) -> bool:
+        """As far as can be told: authors that are people have two names."""
+        return not (self.is_account or (self.first and self.last))
 
     @property
     def sorted_name(self) -> str:
@@ -58,12 +64,16 @@ class Work:
 def work_of(kind: str, raw: Mapping[str, Any]) -> Work:
     """Never raises: what cannot be understood is left out."""
     fields = mapping(raw.get("fields"))  # institutions with item-type metadata: the title is in there
-    doi = line(raw.get("doi"))
-    doi = doi if _DOI.fullmatch(doi) else ""
     licence = mapping(raw.get("license"))
     # Of one kind or the other: articles and collections have authors, projects collaborators.
     given = raw.get("authors") or raw.get("collaborators")
     found = [person for entry in _list(given) if (person := _person(entry)) is not None]
+    # The version, its DOI and date, and Figshare's words for it are of what was published, not of this.
+    is_edited = line(raw.get("status")) == "draft" and bool(_date(raw.get("published_date")))
+    if is_edited:
+        raw = {name: value for name, value in raw.items() if name not in _OF_THE_PUBLISHED}
+    doi = line(raw.get("doi"))
+    doi = doi if _DOI.fullmatch(doi) else ""
     return Work(
         kind=kind,
         id=line(raw.get("id")),
@@ -83,6 +93,7 @@ def work_of(kind: str, raw: Mapping[str, Any]) -> Work:
     )
 
 
+_OF_THE_PUBLISHED = frozenset({"doi", "version", "published_date", "citation"})
 _DATES = ("published_date", "modified_date", "created_date")
 
 
@@ -92,12 +103,15 @@ def _list(value: object) -> list[object]:
 
 def _person(value: object) -> Person | None:
     entry = mapping(value)
+    role = line(entry.get("role_name")).casefold()
+    if role == "viewer":  # of a project; has no part in it
+        return None
     first, last = line(entry.get("first_name")), line(entry.get("last_name"))
     name = line(entry.get("full_name")) or line(entry.get("name")) or f"{first} {last}".strip()
     if not name:
         return None
     orcid = _ORCID.search(line(entry.get("orcid_id")))
-    return Person(name, first, last, orcid[0] if orcid else "")
+    return Person(name, first, last, orcid[0] if orcid else "", is_account=bool(role))
 
 
 def _date(value: object) -> str:

@@ -154,6 +154,54 @@ def test_cff() -> None:
     assert rows[-4:] == [("keywords", ""), ("", "frogs"), ("", "C#"), ("", "R&D")]
 
 
+def test_an_edited_draft() -> None:
+    """What was published since is another text: neither its DOI nor its date and words are of this."""
+    edited = FROGS | {"status": "draft", "modified_date": "2025-01-02T00:00:00Z", "citation": "As published."}
+    work = work_of("article", edited)
+    assert (work.doi, work.version, work.date, work.is_public) == ("", "", "2025-01-02", False)
+    for render in (citations.text, citations.bibtex, citations.ris, citations.cff):
+        text = render(work)
+        assert "figshare.20000005" not in text
+        assert "2024" not in text
+        assert "As published" not in text
+    root = check_crate(ro_crate.render(work))["./"]
+    assert (root["creativeWorkStatus"], root["dateModified"]) == ("Draft", "2025-01-02")
+    assert "identifier" not in root
+    public = check_crate(ro_crate.render(work_of("article", FROGS | {"status": "public"})))["./"]
+    assert "creativeWorkStatus" not in public
+    assert work_of("article", FROGS | {"published_date": None, "status": "draft"}).doi == FROGS["doi"]
+
+
+def test_people_of_a_project() -> None:
+    """Accounts, so no organisations; viewers have no part in it."""
+    people = [
+        {"role_name": "Owner", "user_id": 1, "name": "Ada Owner"},
+        {"role_name": "Viewer", "user_id": 2, "name": "Eve Viewer"},
+        {"role_name": "Collaborator", "user_id": 3, "name": "Jo and Co"},
+    ]
+    work = work_of("project", {"id": 1, "title": "P", "collaborators": people})
+    assert _bibtex_fields(citations.bibtex(work))["author"] == "Ada Owner and {Jo and Co}"
+    assert [name for tag, name in _ris_fields(citations.ris(work)) if tag == "AU"] == [
+        "Ada Owner",
+        "Jo and Co",
+    ]
+    entities = check_crate(ro_crate.render(work))
+    assert entities["#person-1"]["@type"] == "Person"
+
+
+def test_organisations() -> None:
+    """Each is one name to every reader: RIS has commas before first names only."""
+    authors = [{"full_name": "University of California, Davis"}, {"full_name": "CERN", "last_name": "CERN"}]
+    work = work_of("article", FROGS | {"authors": authors})
+    assert _bibtex_fields(citations.bibtex(work))["author"] == "{University of California, Davis} and {CERN}"
+    assert [name for tag, name in _ris_fields(citations.ris(work)) if tag == "AU"] == [
+        "University of California Davis",
+        "CERN",
+    ]
+    entities = check_crate(ro_crate.render(work))
+    assert {entities[f"#person-{n}"]["@type"] for n in (1, 2)} == {"Organization"}
+
+
 def test_text() -> None:
     """Figshare's own words where it has some."""
     assert citations.text(work_of("article", FROGS)) == (
@@ -335,6 +383,14 @@ def test_ro_crate() -> None:
     assert entities["raw/%C3%A9t%C3%A9.nc"]["encodingFormat"] == "application/x-netcdf"
     assert entities["https://example.org/ice.nc"]["@type"] == "File"
     assert entities["https://orcid.org/0000-0002-1825-0097"]["familyName"] == "Sandbox"
+
+
+def test_a_crate_in_the_article() -> None:
+    """The descriptor describes the directory, and is no part of it; what is called so elsewhere is."""
+    given = [{"id": n, "name": ro_crate.NAME, "size": 12} for n in (1, 2)]
+    shown = checksums.shown_files(_files(given), {"2": "raw"})
+    entities = check_crate(ro_crate.render(work_of("article", FROGS), shown))
+    assert entities["./"]["hasPart"] == [{"@id": f"raw/{ro_crate.NAME}"}]
 
 
 @given(records, files, folders)
