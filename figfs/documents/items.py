@@ -1,8 +1,9 @@
 """What the documents of an item are made of: its metadata and its files.
 
-Kept for ``KEPT`` seconds, of a version for good, so that ``cat .figshare/*`` asks for them once. Of public
-articles something is on disk (``entries.Versions``): of a version that is the truth for ever, of the latest
-one it is what there is while Figshare is away.
+Kept for ``KEPT`` seconds, of a version for good, so that ``cat .figshare/*`` asks for them once; what other
+services say of it, and changes slowly, for ``RECORD_KEPT``, so that ``ls -l`` does not ask each time for what
+nobody reads. Of public articles something is on disk (``entries.Versions``): of a version that is the truth for
+ever, of the latest one it is what there is while Figshare is away.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from figfs.figshare.records import ArticleDetails, File
 from figfs.namespace.sources import FILES_IN_DETAILS, LINK_SCHEMES, is_finished
 
 KEPT = 10.0  #: seconds
+RECORD_KEPT = 3600.0  #: seconds
+_MOST_RECORDS = 8 << 20  #: bytes
 _MOST_KEPT = 16  #: items of which something is kept
 
 #: The files of an article as its directory shows them; None where the directory has not been listed.
@@ -50,8 +53,14 @@ class Items:
             _MOST_KEPT, KEPT, timer=trio.current_time
         )
 
+        self._records: cachetools.TTLCache[tuple[Item, str], bytes] = cachetools.TTLCache(
+            _MOST_RECORDS, RECORD_KEPT, timer=trio.current_time, getsizeof=len
+        )
+
     def forget(self, item: Item) -> None:
         """What is known of ``item`` may have changed."""
+        for about in [key for key in self._records if (key[0].kind, key[0].id) == (item.kind, item.id)]:
+            self._records.pop(about, None)
         for known in (self._metadata, self._files):
             for key in [key for key in known if (key.kind, key.id) == (item.kind, item.id)]:
                 known.pop(key, None)
@@ -91,6 +100,15 @@ class Items:
         """The item's metadata, as it was a moment ago."""
         known = self._metadata.get(item)
         return await self.ask(item) if known is None else known
+
+    async def record(self, item: Item, name: str, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """A document of another service, of that name: of OAI-PMH, of the statistics."""
+        found = self._records.get((item, name))
+        if found is None:
+            found = await ask()
+            if len(found) <= _MOST_RECORDS:
+                self._records[item, name] = found
+        return found
 
     async def shown_files(self, item: Item) -> Sequence[ShownFile]:
         shown = await self._shown(item)

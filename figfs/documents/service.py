@@ -175,7 +175,7 @@ class FigshareDocuments:
         if name == STATS:
             if not _is_public(item, await self._items.known(item)):
                 raise _missing(path)
-            return to_json(await stats.get_totals(self._client, item.kind, item.id))
+            return await self._items.record(item, name, lambda: self._statistics(item))
         if item.kind == "article":
             return await self._read_of_article(item, name)
         raise _missing(path)
@@ -184,8 +184,12 @@ class FigshareDocuments:
         if name == MD5SUMS:
             return checksums.md5sums(await self._items.shown_files(item)).encode()
         if name in _OAI:
-            return await oai.get_record(self._client, item.id, _OAI[name])
+            prefix = _OAI[name]
+            return await self._items.record(item, name, lambda: oai.get_record(self._client, item.id, prefix))
         raise _missing(name)
+
+    async def _statistics(self, item: Item) -> bytes:
+        return to_json(await stats.get_totals(self._client, item.kind, item.id))
 
     async def _read_of_root(self, name: str) -> bytes:
         if name == "licenses.json":

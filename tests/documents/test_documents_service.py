@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from figfs.documents import institution
 from figfs.documents.entries import Entry, Item, Seen
-from figfs.documents.items import KEPT
+from figfs.documents.items import KEPT, RECORD_KEPT
 from figfs.documents.service import FigshareDocuments
 from figfs.errors import Changed, FigfsError, Forbidden, Invalid, UnknownOutcome
 from figfs.figshare.client import Client, open_client
@@ -156,6 +156,21 @@ async def test_a_version_is_asked_for_once(clock: MockClock) -> None:
         assert desk.wire.asked == ["GET /v2/articles/20000005/versions/1"]
 
 
+async def test_what_other_services_say_is_kept(clock: MockClock) -> None:
+    """``ls -l`` twice in an hour asks once for the records of OAI-PMH and the statistics; unless the item was
+    changed, or is to be looked at anew.
+    """
+    async with _desk() as desk:
+        for again in range(3):
+            if again == 2:
+                desk.documents.forget(FROGS)
+            for name in (*(f"{prefix}.xml" for prefix in OAI), "stats.json"):
+                await desk.documents.read(PUBLIC_FROGS, name)
+            await trio.sleep(RECORD_KEPT / 4)
+            assert desk.wire.count("GET", "/oai$") == len(OAI) * (2 if again == 2 else 1)
+            assert desk.wire.count("GET", "/total/") == 3 * (2 if again == 2 else 1)
+
+
 async def test_without_a_token() -> None:
     """Public items have all their documents; the root has what is not the account's."""
     async with _desk(token=False) as desk:
@@ -250,6 +265,7 @@ async def test_statistics(desk: Desk) -> None:
     unknown = dataclasses.replace(PUBLIC_FROGS, id=1)
     desk.documents._items._metadata[unknown] = {"is_public": True}
     assert await desk.json(unknown, "stats.json") == {"downloads": None, "shares": None, "views": None}
+    desk.documents.forget(PUBLIC_FROGS)
     desk.sandbox.faults.replace([{"role": "stats", "action": "status", "status": 404}])
     with errno_of(errno.ENOENT):
         await desk.documents.read(PUBLIC_FROGS, "stats.json")
