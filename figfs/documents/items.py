@@ -1,9 +1,9 @@
 """What the documents of an item are made of: its metadata and its files.
 
 Kept for ``KEPT`` seconds, of a version for good, so that ``cat .figshare/*`` asks for them once; what other
-services say of it, and changes slowly, for ``RECORD_KEPT``, so that ``ls -l`` does not ask each time for what
-nobody reads. Of public articles something is on disk (``entries.Versions``): of a version that is the truth for
-ever, of the latest one it is what there is while Figshare is away.
+services say of it, and changes slowly, for ``RECORD_KEPT``, so that ``ls -l`` does not ask each time for
+what nobody reads. Of public articles something is on disk (``entries.Versions``): of a version that is the
+truth for ever, of the latest one it is what there is while Figshare is away.
 """
 
 from __future__ import annotations
