@@ -54,13 +54,15 @@ class Editor:
         await self._end(handle, content)
 
     async def rename_over(self, pid: int, content: bytes, path: str = META) -> None:
-        parent, name = await self.w.directory_of(f"{path}.new")
+        """As ``sed -i`` does."""
+        beside = f"{path.rpartition('/')[0]}/sedAbCdEf"
+        parent, name = await self.w.directory_of(beside)
         _, handle = self.w.fs.create(parent, name, 0o644, pid)
         await self._end(handle, content)
         try:
-            await self.w.rename(f"{path}.new", path)
+            await self.w.rename(beside, path)
         except (OSError, FigfsError):
-            await self.w.unlink(f"{path}.new")
+            await self.w.unlink(beside)
             raise
 
     async def _end(self, handle: int, content: bytes) -> None:
@@ -218,6 +220,33 @@ async def test_notes(tmp_path: Path, clock: MockClock) -> None:
         assert await text() == "new words line one\nTHEIR LINE\nanother"
         with errno_of(errno.ESTALE):
             await e.write(CP, piped, path)
+
+
+@pytest.mark.parametrize("how", ["write", "rename_over"])
+async def test_a_note_is_saved_under_the_name_it_was_opened_by(
+    tmp_path: Path, clock: MockClock, how: str
+) -> None:
+    """Its first words are in its name: an editor that changes them saves again, into the same note. One that
+    is gone is gone.
+    """
+    async with edited(tmp_path) as e:
+        await e.w.mkdir("projects/prj")
+        notes = "projects/prj/.figshare/notes"
+        for words in (b"line one\n", b"line two\n"):
+            parent, name = await e.w.directory_of(f"{notes}/new")
+            _, handle = e.w.fs.create(parent, name, 0o644, CP)
+            await e._end(handle, words)
+        path = f"{notes}/1 line one.txt"
+        await e.read(VIM, path)
+        for words in (b"first\n", b"second\n", b"third\n"):
+            await getattr(e, how)(VIM, words, path)
+            assert await e.w.ls(notes) == sorted([f"1 {words.decode().strip()}.txt", "2 line two.txt"])
+            assert await e.read(INDEXER, path) == words
+        await e.w.unlink(path)
+        assert await e.w.ls(notes) == ["2 line two.txt"]
+        for gone in (path, f"{notes}/1 second.txt"):
+            with errno_of(errno.ENOENT):
+                await e.w.node(gone)
 
 
 @pytest.mark.parametrize("role", [sharing.COLLABORATOR, sharing.VIEWER])

@@ -16,10 +16,11 @@ import itertools
 import re
 import weakref
 
+import cachetools
 import trio
 
 from figfs.documents import institution
-from figfs.documents.entries import Documents, Entry, Item
+from figfs.documents.entries import Documents, Entry, Item, lasting
 from figfs.dotfigshare.documentfiles import LAST_ERROR, DocumentFiles
 from figfs.kept import Kept
 from figfs.namespace import naming, permissions
@@ -31,6 +32,7 @@ from figfs.writing import tempnames
 
 NAME = ".figshare"
 METADATA = "metadata.json"
+MOST_FORMER = 1 << 10  #: names of notes that bear another by now
 MOST_LISTED = 1 << 16  #: names of all directories whose listings are kept
 
 _KINDS = {
@@ -116,6 +118,8 @@ class DotFigshare:
         #: Which answer a directory shows.
         self._shown: weakref.WeakKeyDictionary[Container, list[Entry]] = weakref.WeakKeyDictionary()
         self._owners: weakref.WeakValueDictionary[Item, Container] = weakref.WeakValueDictionary()
+        #: Names that were shown of what bears another by now: an editor saves a note under the one it opened.
+        self._former: cachetools.LRUCache[tuple[Key, str], None] = cachetools.LRUCache(MOST_FORMER)
         self._open_to_new: dict[Key, bool] = {}  #: directories in which something can be made on Figshare
         files.on_changed = self.changed
 
@@ -164,11 +168,21 @@ class DotFigshare:
                 self._show_entry(container, place, certain[name])
             else:
                 await self._show(container, place)
-            node = container.children.get(name) or self._by_alias(container, name)
+            node = self._child(container, place, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         if isinstance(node, DocumentNode) and node.content is None:
             await self.files.render(node, place.item)
+        return node
+
+    def _child(self, container: Container, place: _Place, name: str) -> Node | None:
+        """Of what is shown: by its name, or by one that it is found by as well."""
+        node = container.children.get(name) or self._by_alias(container, name)
+        if node is None and (container.key, name) in self._former:
+            path = lasting(place.path(name))
+            entries = self._shown.get(container, [])
+            now = next((entry.name for entry in entries if lasting(place.path(entry.name)) == path), "")
+            node = container.children.get(now)
         return node
 
     def _by_alias(self, container: Container, name: str) -> Node | None:
@@ -206,6 +220,8 @@ class DotFigshare:
         for name, child in list(container.children.items()):
             if name not in wanted and not _is_scratch(child):
                 self._tree.detach(child, vanished=True)
+                if lasting(place.path(name)) != place.path(name):
+                    self._former[container.key, name] = None
         for entry in wanted.values():
             if not _is_scratch(container.children.get(entry.name)):
                 self._show_entry(container, place, entry)
@@ -335,7 +351,7 @@ class DotFigshare:
         node = container.children.get(name)
         if node is None:
             await self._show(container, place)
-            node = container.children.get(name)
+            node = self._child(container, place, name)
         if node is None:
             raise OSError(errno.ENOENT, f"no {name!r} here")
         return node
@@ -357,7 +373,7 @@ class DotFigshare:
         if place.item.public:
             raise OSError(errno.EROFS, "what is public cannot be renamed")
         await self._show(destination, to)
-        target = destination.children.get(new)
+        target = self._child(destination, to, new)
         if target is not None and not replace:
             raise OSError(errno.EEXIST, f"{new!r} exists")
         if not isinstance(node, DocumentNode):

@@ -354,6 +354,26 @@ def test_an_editor_saves_again(article: Article, tmp_path: Path) -> None:
     assert updates(article.sandbox) == 3
 
 
+def test_an_editor_saves_a_note_again(
+    make_mount: MakeMount, make_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """Into the same note, though its name changes with its first words."""
+    mount = make_mount("--dir-timeout", "1", sandbox=make_sandbox("example"))
+    notes = mount / "projects" / GLACIER / DOT / "notes"
+    (notes / "new.txt").write_text("The stakes of 2021.\n")
+    (note,) = notes.iterdir()
+    for n, backup in enumerate(("no", "yes", "auto")):
+        script = tmp_path / "script.vim"
+        script.write_text(
+            "".join(f"%s/2.*/2{n}{times}/\nw\nsilent !ls {str(notes)!r} > /dev/null\n" for times in range(3))
+            + "q\n"
+        )
+        vim = f"vim -es -u NONE -i NONE --cmd 'set nocp swapfile backupskip= writebackup backupcopy={backup}'"
+        shell(f'{vim} -S "$1" "$2" < /dev/null', script, note)
+        (note,) = notes.iterdir()
+        assert note.read_text() == f"The stakes of 2{n}2\n"
+
+
 def test_who_looks_does_not_write(
     make_mount: MakeMount, make_sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
