@@ -7,13 +7,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
-from inprocess import BASE, World, errno_of, open_world
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from inprocess import BASE, World, errno_of, fast_clock, open_world
 from trio.testing import MockClock
 
 from figfs.errors import NotFound
@@ -426,3 +431,89 @@ async def test_no_token_goes_to_a_portal(tmp_path: Path, clock: MockClock) -> No
         for request in asked:
             assert "authorization" not in request.headers
             assert w.sandbox.token not in str(request.url)
+
+
+# ---- whatever happens ------------------------------------------------------------
+
+NUMBERS = st.integers(0, 4)
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), NUMBERS),
+    st.tuples(st.just("withdraw"), NUMBERS),
+    st.tuples(st.just("pass"), st.sampled_from([1, 30, 61, 101, 150, 1000, 4000])),
+    st.tuples(st.just("show"), st.just(0)),
+    st.tuples(st.just("remount"), st.just(0)),
+    st.tuples(st.just("set"), st.sampled_from([
+        {"resourcesync_entries": 1}, {"resourcesync_entries": 50_000}, {"changes_kept": 200},
+        {"changes_kept": None}, {"resourcesync": False}, {"resourcesync": True},
+    ])),
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(STEPS, max_size=25))
+@example([("show", 0), ("set", {"changes_kept": 200}), ("publish", 0), ("pass", 1000), ("show", 0)])
+@example([("show", 0), ("withdraw", 1), ("publish", 2), ("remount", 0), ("pass", 4000), ("show", 0)])
+def test_what_is_shown_is_never_older_than_it_may_be(steps: list[tuple[str, Any]]) -> None:
+    """Versions come and items go; lists are long, short, forgetful, there or not: who looks sees what was
+    true a ``dir_timeout`` ago, or later.
+    """
+    clock = fast_clock()
+
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            async with figshare(clock, 5) as (sandbox, ids):
+                past: list[tuple[float, dict[int, int]]] = [(-math.inf, dict.fromkeys(ids, 1))]
+                left = list(steps)
+                while left:
+                    async with mounted(Path(directory) / "mount", sandbox) as w:
+                        await _run(w, clock, ids, left, past)
+                        await trio.sleep(1)  # until it is on the disk
+
+    trio.run(main, clock=clock)
+
+
+async def _run(
+    w: World,
+    clock: MockClock,
+    ids: list[int],
+    left: list[tuple[str, Any]],
+    past: list[tuple[float, dict[int, int]]],
+) -> None:
+    """Steps until the next remount. ``past``: versions from a time on, 0 for what is not public."""
+    while left:
+        act, what = left.pop(0)
+        versions = dict(past[-1][1])
+        if act == "publish":
+            publish(w.sandbox, ids[what])
+            versions[ids[what]] += 1
+        elif act == "withdraw" and versions[ids[what]]:
+            withdrawing.withdraw(w.sandbox, ids[what])
+            versions[ids[what]] = 0
+        elif act == "pass":
+            clock.jump(what)
+        elif act == "set":
+            w.sandbox.settings.change(what)
+        elif act == "remount":
+            return
+        elif act == "show":
+            for number in ids:
+                await _check(w, number, past)
+        if versions != past[-1][1]:
+            past.append((trio.current_time(), versions))
+
+
+async def _check(w: World, number: int, past: list[tuple[float, dict[int, int]]]) -> None:
+    path = f"public/articles/{number}"
+    with contextlib.suppress(OSError, NotFound):
+        await w.ls(path)  # what is from disk may be shown before it is refreshed
+        await behind(w)
+    now = trio.current_time()
+    try:
+        seen = await version(w, number) or 0
+    except OSError:
+        seen = 0
+    ends = [began for began, _ in past[1:]] + [math.inf]
+    true = {
+        versions[number] for (_, versions), end in zip(past, ends, strict=True) if end >= now - TIMEOUT - 5
+    }
+    assert seen in true, f"{number}: version {seen} is shown, {true} are true"

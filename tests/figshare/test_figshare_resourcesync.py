@@ -4,16 +4,22 @@ asked for, and what a server may send without any harm.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from figfs.errors import BadAnswer, NotFound, RemoteError, TooSlow
 from figfs.figshare import resourcesync, sitemaps
+from figfs.figshare.client import open_client
 from figfs.figshare.resourcesync import find_lists, portal_of, read_lists
 
 Connect = Callable[..., Any]
@@ -367,3 +373,72 @@ async def test_an_index_of_nothing_covers_nothing(connect: Connect) -> None:
     async with connect(site({LIST: page})) as (client, _):
         found = await read_lists(client, PORTAL, [LIST], 0)
         assert (found.since, found.until) == (math.inf, -math.inf)
+
+
+# ---- whatever the parts ------------------------------------------------------------
+
+
+def at(minute: int) -> str:
+    moment = datetime.datetime.fromtimestamp(NOON - 100_000 + 60 * minute, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    changes=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 1000)), max_size=30),
+    cuts=st.lists(st.integers(1, 999), max_size=6, unique=True),
+    shards=st.integers(1, 3),
+    missing=st.sets(st.integers(0, 6)),
+    wanted=st.just(0) | st.integers(0, 1000),
+    order=st.randoms(use_true_random=False),
+    told=st.booleans(),
+)
+def test_what_is_covered_is_told(
+    changes: list[tuple[int, int]],
+    cuts: list[int],
+    shards: int,
+    missing: set[int],
+    wanted: int,
+    order: random.Random,
+    told: bool,
+) -> None:
+    """A history in parts, by time and by item, some periods missing, more than are read, in any order: of
+    every change in the time that is said to be covered the answer knows.
+    """
+    bounds = [0, *sorted(cuts), None]
+    pages: dict[str, httpx.Response] = {}
+    entries = []
+    for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        assert begin is not None
+        if number in missing:
+            continue
+        period = {"from_": at(begin)} | ({} if end is None else {"until": at(end)})
+        for shard in range(shards):
+            place = f"{PORTAL}/{number}-{shard}.xml"
+            inside = [
+                changed(article, at(minute))
+                for article, minute in changes
+                if article % shards == shard and begin <= minute and (end is None or minute <= end)
+            ]
+            pages[place] = document("changelist", inside, **period)
+            more = "".join(f' {name.strip("_")}="{value}"' for name, value in period.items())
+            entries.append((place, more if told else ""))
+    order.shuffle(entries)
+    pages[LIST] = document("changelist", entries, index=True, from_=at(0))
+
+    async def main() -> Any:
+        transport = httpx.MockTransport(site(pages))
+        async with open_client(api="https://api.test/v2", token=None, rate=0, transport=transport) as client:
+            return await read_lists(client, PORTAL, [LIST], posix(wanted))
+
+    found = trio.run(main)
+    for article, minute in changes:
+        if found.since <= posix(minute) <= found.until:
+            assert found.articles.get(article, -math.inf) >= posix(minute)
+    if not missing and len(pages) <= resourcesync.MOST_DOCUMENTS:
+        assert found.since <= max(posix(0), posix(wanted))
+        assert found.until == NOON
+
+
+def posix(minute: int) -> float:
+    return NOON - 100_000 + 60 * minute
