@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from figfs.durable import replace_file
 from figfs.errors import ConfigurationError
 
 ACCOUNTS = "accounts"  #: in the state directory of a mount: one for each account of its institution
@@ -82,7 +83,10 @@ def claim(directory: Path, api: str, account: str) -> None:
     except (OSError, ValueError) as exc:
         raise ConfigurationError(f"cannot tell whose state is in {directory}: {path.name}: {exc}") from exc
     if known is None:
-        _write(path, json.dumps(ours).encode())
+        try:
+            replace_file(path, json.dumps(ours).encode())
+        except OSError as exc:
+            raise ConfigurationError(f"cannot use the state directory {directory}: {exc.strerror}") from exc
     elif known != ours:
         named = isinstance(known, dict) and {*known} == {*ours}
         whose = f"account {known['account']} at {known['api']}" if named else "another account"
@@ -90,18 +94,6 @@ def claim(directory: Path, api: str, account: str) -> None:
             f"the state directory {directory} is of {whose}, not of account {account} at {api}:"
             " use another --state-dir"
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    making = path.with_name(f"{path.name}.new")
-    try:
-        with making.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(making, path)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot use the state directory {path.parent}: {exc.strerror}") from exc
 
 
 def holder(directory: Path) -> Holder | None:

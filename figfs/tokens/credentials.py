@@ -21,13 +21,13 @@ import math
 import os
 import re
 import secrets
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from figfs.durable import replace_file
 from figfs.errors import ConfigurationError
 from figfs.settings import DEFAULT_API, Token, check_token, config_dir
 
@@ -328,27 +328,9 @@ def real(path: Path) -> Path:
 def _write(text: str, path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".token-")  # made with mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-            _sync(path.parent)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        replace_file(path, text.encode("ascii"))
     except OSError as exc:
         raise ConfigurationError(f"cannot keep the token in {path}: {exc.strerror}") from exc
-
-
-def _sync(directory: Path) -> None:
-    """What was renamed there stays so after a power cut: a used-up refresh token would be there again."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_application(path: Path) -> Application:
