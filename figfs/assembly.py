@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -22,9 +22,11 @@ from figfs.content.renaming import Renaming
 from figfs.content.resuming import Resumer
 from figfs.content.settling import Settler
 from figfs.content.storedfiles import StoredFiles
+from figfs.control.commands import Commands
 from figfs.control.holding import Holding
 from figfs.control.itemcommands import ItemCommands
 from figfs.control.ledger import Ledger, Rows
+from figfs.control.offline import Presence, watch_account
 from figfs.control.parking import Parking
 from figfs.control.publishing import Publishing
 from figfs.documents.entries import Documents
@@ -93,6 +95,59 @@ class Parts:
     items: ItemCommands
     accounts: InstitutionAccounts
     services: tuple[Callable[[], Awaitable[None]], ...]
+
+
+def furnish(
+    parts: Parts,
+    *,
+    client: Client,
+    account: Account | None,
+    presence: Presence,
+    state_directory: Path,
+    mountpoint: Path,
+    names: Sequence[str],
+    read_only: bool,
+    store: BlockStore | None,
+    let_go: Callable[[int, str], None],
+) -> Commands:
+    """Tell a mount's parts where and what it is; what it answers its owner. ``names``: what its mount point
+    is called; ``let_go``: see ``fuse.let_go``.
+    """
+    parts.filesystem.xattrs.state_directory = state_directory
+    parts.filesystem.linking.membership.mountpoints = tuple(names)
+    parts.publishing.read_only = read_only
+    parts.items.let_go = let_go
+    return Commands(
+        mountpoint=mountpoint,
+        state_directory=state_directory,
+        account=shown_name(account) if account is not None else "public items only",
+        presence=presence,
+        read_only=read_only,
+        client=client.background(),
+        tree=parts.tree,
+        ledger=parts.ledger,
+        parking=parts.parking,
+        items=parts.items,
+        store=store,
+    )
+
+
+def watcher(
+    parts: Parts, *, client: Client, account: Account, presence: Presence, listings: ListingStore | None
+) -> Callable[[], Awaitable[None]]:
+    """The service that asks for quota and use now and then (``offline.watch_account``)."""
+    return lambda: watch_account(
+        lambda: get_account(client.background()),
+        account=account,
+        presence=presence,
+        store=listings,
+        heard=parts.filesystem.set_account,
+    )
+
+
+def shown_name(account: Account) -> str:
+    """Whose it is, for a person."""
+    return visible(account.email or str(account.id), 200)
 
 
 def assemble(

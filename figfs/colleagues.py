@@ -21,10 +21,10 @@ from typing import Protocol
 import cachetools
 import trio
 
-from figfs.assembly import Parts
+from figfs.assembly import Parts, furnish, shown_name, watcher
 from figfs.control.commands import Commands
 from figfs.control.inside import Inner, Left, left_in
-from figfs.control.offline import LISTINGS, Presence, watch_account
+from figfs.control.offline import LISTINGS, Presence
 from figfs.control.server import Control
 from figfs.errors import AWAY, REFUSALS, BadAnswer, ConfigurationError, FigfsError, RemoteError, TooSlow
 from figfs.figshare.accounts import get_account
@@ -212,25 +212,31 @@ class Colleagues:
                     nursery=services,
                     numbering=numbering_of(known.id, known.place.inode),
                 )
-                self._furnish(known, parts, client, account, presence, directory, mountpoint)
+                known.commands = furnish(
+                    parts,
+                    client=client,
+                    account=account,
+                    presence=presence,
+                    state_directory=directory,
+                    mountpoint=mountpoint,
+                    names=(str(mountpoint),),
+                    read_only=self._read_only,
+                    store=self._store,
+                    let_go=self._let_go,
+                )
+                known.control = Control(socket_path(directory), known.commands.table())
                 if not self._read_only:
                     parts.resumer.start()
                 if owed := parts.resumer.owed():
                     log.warning(
                         "for %s, %s from an earlier mount %s taken up again",
-                        _name(account), count(owed, "upload"), "is" if owed == 1 else "are",
+                        shown_name(account), count(owed, "upload"), "is" if owed == 1 else "are",
                     )  # fmt: skip
-                assert known.control is not None
                 for service in (known.control.run, *parts.services):
                     services.start_soon(self._service, service)
                 if presence.away:  # else quota and use are asked for when they matter
-                    watch = functools.partial(
-                        watch_account,
-                        functools.partial(get_account, client.background()),
-                        account=account,
-                        presence=presence,
-                        store=listings,
-                        heard=parts.filesystem.set_account,
+                    watch = watcher(
+                        parts, client=client, account=account, presence=presence, listings=listings
                     )
                     services.start_soon(self._service, watch)
                 known.parts = parts
@@ -259,35 +265,6 @@ class Colleagues:
                 " it does not impersonate"
             )
         return account
-
-    def _furnish(
-        self,
-        known: _Open,
-        parts: Parts,
-        client: Client,
-        account: Account,
-        presence: Presence,
-        directory: Path,
-        mountpoint: Path,
-    ) -> None:
-        parts.filesystem.xattrs.state_directory = directory
-        parts.publishing.read_only = self._read_only
-        parts.items.let_go = self._let_go
-        parts.filesystem.linking.membership.mountpoints = (str(mountpoint),)
-        known.commands = Commands(
-            mountpoint=mountpoint,
-            state_directory=directory,
-            account=_name(account),
-            presence=presence,
-            read_only=self._read_only,
-            client=client.background(),
-            tree=parts.tree,
-            ledger=parts.ledger,
-            parking=parts.parking,
-            items=parts.items,
-            store=self._store,
-        )
-        known.control = Control(socket_path(directory), known.commands.table())
 
     # -- what is let go ------------------------------------------------------------
 
@@ -423,7 +400,3 @@ def journal_of(directory: Path) -> Iterator[Journal]:
 
 def _what(left: Left) -> str:
     return f"what is owed to account {left.directory.name} ({count(left.rows, 'row')}, in {left.directory})"
-
-
-def _name(account: Account) -> str:
-    return visible(account.email or str(account.id), 200)

@@ -26,17 +26,16 @@ import pyfuse3
 import trio
 
 from figfs import kernel
-from figfs.assembly import Parts, Shared, assemble
+from figfs.assembly import Parts, Shared, assemble, furnish, shown_name, watcher
 from figfs.colleagues import Colleagues, journal_of
 from figfs.control.commands import Commands
-from figfs.control.offline import LISTINGS, Presence, known_account, owner, watch_account
+from figfs.control.offline import LISTINGS, Presence, known_account, owner
 from figfs.control.server import Control
 from figfs.errors import AWAY, ConfigurationError, FigfsError, Forbidden, NotFound, RemoteError, Unauthorized
 from figfs.figshare.accounts import get_account
 from figfs.figshare.client import Client, open_client
 from figfs.figshare.institution import find_account, is_administrator
 from figfs.figshare.records import Account
-from figfs.filesystem import FileSystem
 from figfs.fuse import MAX_TASKS, Operations, let_go
 from figfs.namespace.attributes import Attributes, open_attributes
 from figfs.namespace.listingstore import ListingStore, open_listing_store
@@ -123,9 +122,6 @@ async def _serve(
             store=store,
         )
         filesystem = parts.filesystem
-        filesystem.xattrs.state_directory = directory
-        parts.publishing.read_only = settings.read_only
-        parts.items.let_go = let_go
         router = Router(filesystem)
         colleagues = Colleagues(
             client=client,
@@ -141,20 +137,17 @@ async def _serve(
             read_only=settings.read_only,
             let_go=let_go,
         )
-        filesystem.linking.membership.mountpoints = _names_of(settings.mountpoint)
-        who = visible(account.email or str(account.id), 200) if account is not None else "public items only"
-        commands = Commands(
-            mountpoint=settings.mountpoint,
-            state_directory=directory,
-            account=who,
+        commands = furnish(
+            parts,
+            client=client,
+            account=account,
             presence=presence,
+            state_directory=directory,
+            mountpoint=settings.mountpoint,
+            names=_names_of(settings.mountpoint),
             read_only=settings.read_only,
-            client=client.background(),
-            tree=parts.tree,
-            ledger=parts.ledger,
-            parking=parts.parking,
-            items=parts.items,
             store=store,
+            let_go=let_go,
         )
         commands.accounts = colleagues.owing
         await colleagues.look_for_what_is_left()
@@ -169,7 +162,8 @@ async def _serve(
         for service in parts.services:
             services.start_soon(_kept_running, service)
         if account is not None:
-            services.start_soon(_kept_running, _watcher(client, account, presence, listings, filesystem))
+            watch = watcher(parts, client=client, account=account, presence=presence, listings=listings)
+            services.start_soon(_kept_running, watch)
             if account.institution_id is not None and client.impersonate is None:
                 services.start_soon(
                     _look_for_institution, client.background(), parts.tree, colleagues, settings
@@ -182,7 +176,9 @@ async def _serve(
             xattrs=not settings.noxattr,
         )
         with _mounted(operations, settings):
-            what = f"Figshare account {who}" if account is not None else f"public items of {settings.api}"
+            what = f"public items of {settings.api}"
+            if account is not None:
+                what = f"Figshare account {shown_name(account)}"
             status = f"{settings.mountpoint}: {what}" + (", offline" if presence.away else "")
             on_ready(f"mounted {status}")
             notify("READY=1", f"STATUS={status}")
@@ -254,22 +250,6 @@ def _assemble(
         parts_at_once=settings.parts,
         numbering=numbering,
         inside=inside,
-    )
-
-
-def _watcher(
-    client: Client,
-    account: Account,
-    presence: Presence,
-    listings: ListingStore | None,
-    filesystem: FileSystem,
-) -> Callable[[], Awaitable[None]]:
-    return lambda: watch_account(
-        lambda: get_account(client.background()),
-        account=account,
-        presence=presence,
-        store=listings,
-        heard=filesystem.set_account,
     )
 
 
