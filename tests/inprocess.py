@@ -318,6 +318,14 @@ async def figshare(*, maximum_file_size: int | None = None) -> AsyncIterator[San
 
 
 @contextlib.asynccontextmanager
+async def example() -> AsyncIterator[Sandbox]:
+    """A sandbox with the example account."""
+    async with open_sandbox(base_url=BASE) as sandbox:
+        sandbox.settings.change({"presign_seconds": 1000})  # its clock runs fast
+        yield sandbox
+
+
+@contextlib.asynccontextmanager
 async def open_world(
     directory: Path,
     *,

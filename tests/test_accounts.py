@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -405,27 +406,15 @@ async def test_an_account_that_comes_back(
     """
     monkeypatch.setattr(module, "MOST_OPEN", 1)
     async with open_institution(tmp_path / "state") as i:
-        members.add(
-            i.world.sandbox,
-            first_name="",
-            last_name="X",
-            email="x@b.org",
-            institution_user_id="ux",
-            active=True,
-        )
+        account = {"first_name": "", "last_name": "X", "email": "x@b.org", "institution_user_id": "ux"}
+        add = functools.partial(members.add, i.world.sandbox, **account, active=True)
+        add()
         await i.world.ls(PLACE)
         before = await i.world.node(f"{PLACE}/x@b.org")
         fs = await i.router.enter(before)  # type: ignore[arg-type]
         i.world.sandbox.store.run("DELETE FROM members")
         await i.world.refreshed(PLACE)
-        members.add(
-            i.world.sandbox,
-            first_name="",
-            last_name="X",
-            email="x@b.org",
-            institution_user_id="ux",
-            active=True,
-        )
+        add()
         await i.world.refreshed(PLACE)
         place = await i.place("x@b.org")
         assert place is not before

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from inprocess import BASE, World, open_world
+from inprocess import World, example, open_world
 from trio.testing import MockClock
 
 from figfs.errors import Forbidden
 from figfs.namespace import permissions
 from figfs.posix import Change
 from figfs.sandbox import sharing, withdrawing
-from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 
 ICE, SEA, BALANCE, FROGS = 150001, 150002, 20000001, 20000005
@@ -24,8 +23,7 @@ ICE, SEA, BALANCE, FROGS = 150001, 150002, 20000001, 20000005
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with open_sandbox(base_url=BASE) as sandbox:
-        sandbox.settings.change({"presign_seconds": 1000})  # its clock runs fast
+    async with example() as sandbox:
         yield sandbox
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from inprocess import BASE, World, errno_of, open_world
+from inprocess import World, errno_of, example, open_world
 from trio.testing import MockClock
 
 from figfs.namespace.nodes import FileNode, LinkNode
 from figfs.posix import Change
 from figfs.sandbox import articles, withdrawing
-from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.settings import Token
 from figfs.verbs import publicitems
@@ -27,8 +26,7 @@ FROGS_DOI = "doi/10.6084/m9.figshare.20000005"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with open_sandbox(base_url=BASE) as sandbox:
-        sandbox.settings.change({"presign_seconds": 1000})  # its clock runs fast
+    async with example() as sandbox:
         yield sandbox
 
 

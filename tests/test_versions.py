@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import trio
-from inprocess import BASE, World, errno_of, open_world
+from inprocess import World, errno_of, example, open_world
 from trio.testing import MockClock
 
 from figfs.figshare import cards
@@ -25,7 +25,6 @@ from figfs.namespace.nodes import Container, Key, Kind, LinkNode
 from figfs.namespace.publicsources import is_fixed
 from figfs.namespace.sources import Contents
 from figfs.sandbox import articles, withdrawing
-from figfs.sandbox.app import open_sandbox
 from figfs.sandbox.state import Sandbox
 from figfs.verbs import publicitems
 
@@ -39,8 +38,7 @@ DOCUMENTS = ("metadata.json", "md5sums", "ro-crate-metadata.json", "citation.txt
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with open_sandbox(base_url=BASE) as sandbox:
-        sandbox.settings.change({"presign_seconds": 1000})  # its clock runs fast
+    async with example() as sandbox:
         yield sandbox
 
 
